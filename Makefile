@@ -1,0 +1,76 @@
+# From a fresh clone: `make book` (the HTML book, no PyTorch) and `make test` (everything is proved).
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+PYTHON ?= python3
+BOOK := .venv-book/bin
+TEST := .venv/bin
+CHAPTERS := $(CH)
+# Two single-threaded workers beat one with two threads on the small tensors of tests and chapters.
+WORKERS ?= 2
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: help book test serve execute sync lint bench gpu grade assets clean
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+# --- environments -----------------------------------------------------------------------------
+
+.venv-book/ready: pyproject.toml constraints.txt
+	@$(PYTHON) book/tools/require_python.py
+	@echo "Setting up .venv-book: what the rendered book needs, without PyTorch"
+	@$(PYTHON) -m venv .venv-book
+	@$(BOOK)/python $(PIP_INSTALL) $$($(PYTHON) book/tools/require_python.py --extra book)
+	@touch $@
+
+.venv/ready: pyproject.toml constraints.txt
+	@$(PYTHON) book/tools/require_python.py
+	@echo "Setting up .venv: the library, its tests and the references they compare with"
+	@$(PYTHON) -m venv .venv
+	@$(TEST)/python $(PIP_INSTALL) torch==$$(sed -n 's/^torch==//p' constraints.txt)
+	@$(TEST)/python $(PIP_INSTALL) -e '.[exercises,test]'
+	@touch $@
+
+# --- what people do ---------------------------------------------------------------------------
+
+book: .venv-book/ready  ## build the HTML book from the stored notebooks
+	@$(BOOK)/jupyter-book build . --path-output book --toc book/_toc.yml -W -n --keep-going --quiet
+	@echo "The book is in book/_build/html/index.html (make serve shows it at http://localhost:8000)"
+
+serve: book  ## build the book and serve it on this machine
+	$(BOOK)/python -m http.server --bind 127.0.0.1 --directory book/_build/html 8000
+
+test: .venv/ready book assets  ## run every test and every notebook on the CPU
+	OMP_NUM_THREADS=1 MINILLM_SCALE=quick $(TEST)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST)
+
+assets: .venv/ready  ## fetch the pinned data and models that tests and chapters use
+	$(TEST)/python -m minillm.assets chapters
+
+execute: .venv/ready  ## run a chapter and store its outputs: make execute CH=05
+	@test -n "$(CHAPTERS)" || { echo "which chapter? make execute CH=05"; exit 2; }
+	$(TEST)/python book/tools/execute.py $(CHAPTERS)
+
+sync: .venv/ready  ## regenerate notebooks' text, exercises, API pages, maps
+	$(TEST)/python book/tools/sync.py
+
+lint: .venv/ready  ## ruff, import-linter, spelling, pairs in step
+	$(TEST)/ruff format --check .
+	$(TEST)/ruff check .
+	PYTHONPATH=. $(TEST)/lint-imports
+	$(TEST)/codespell
+	$(TEST)/python book/tools/sync.py --check
+
+bench: .venv/ready assets  ## ratios against peers on this CPU, each from one interleaved run
+	@for file in tests/benchmarks/bench_*.py; do echo "== $$file"; $(TEST)/python $$file || exit 1; done
+
+gpu:  ## on a CUDA machine: the tests that need one (uses PYTHON as it is)
+	@$(PYTHON) -c 'import torch, sys; sys.exit(0 if torch.cuda.is_available() else "make gpu needs a CUDA device; torch sees none")'
+	PYTHONPATH=. $(PYTHON) -m pytest -m gpu tests -o addopts=--import-mode=importlib
+
+grade: .venv/ready  ## grade a folder of notebooks: make grade SUBMISSIONS=folder
+	@test -n "$(SUBMISSIONS)" || { echo "which folder? make grade SUBMISSIONS=folder"; exit 2; }
+	$(TEST)/python -m minillm.exercises.grade "$(SUBMISSIONS)"
+
+clean:  ## remove what was built (not the environments)
+	rm -rf book/_build graded build dist
