@@ -1,0 +1,199 @@
+"""GPT-1 (Radford et al. 2018) and GPT-2 (Radford et al. 2019): decoder-only Transformers."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from minillm.nn.attention import Cache, MultiHeadAttention, padding_mask
+from minillm.nn.blocks import PostNormBlock, PreNormBlock
+from minillm.nn.ffn import FeedForward
+from minillm.nn.norms import LayerNorm
+from minillm.nn.ops import Ops
+from minillm.nn.positions import LearnedPositions, look_up
+
+
+@dataclass(frozen=True)
+class GPTConfig:
+    """The numbers that define a GPT; `d_ff` is 4 · d_model when left out."""
+
+    vocab_size: int
+    max_seq_len: int
+    d_model: int
+    n_layers: int
+    n_heads: int
+    d_ff: int | None = None
+    dropout: float = 0.0
+    norm_eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        for name in ("vocab_size", "max_seq_len", "d_model", "n_layers", "n_heads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.d_model % self.n_heads:
+            raise ValueError(
+                f"d_model {self.d_model} is not divisible by n_heads {self.n_heads}; "
+                f"try d_model={self.d_model // self.n_heads * self.n_heads or self.n_heads}"
+            )
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
+        if self.d_ff is None:
+            object.__setattr__(self, "d_ff", 4 * self.d_model)
+
+    @property
+    def n_kv_heads(self) -> int:
+        """Key-value heads: in a GPT every query head has its own."""
+        return self.n_heads
+
+    @property
+    def d_head(self) -> int:
+        """Width of one head."""
+        return self.d_model // self.n_heads
+
+
+def init_gpt1(model: nn.Module) -> None:
+    """Weights from N(0, 0.02²), biases 0 (Radford et al. 2018, 4.1)."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=0.02)
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding | LearnedPositions):
+            nn.init.normal_(module.weight, std=0.02)
+
+
+def init_gpt2(model: nn.Module) -> None:
+    """As GPT-1, but the 2L layers that write to the residual stream get 0.02/√(2L) (GPT-2, 2.3).
+
+    Every block adds two terms to the stream; scaled so, their sum keeps its variance at any depth.
+    """
+    init_gpt1(model)
+    std = 0.02 / (2 * len(model.blocks)) ** 0.5
+    for block in model.blocks:
+        nn.init.normal_(block.attention.output.weight, std=std)
+        nn.init.normal_(block.ffn.down.weight, std=std)
+
+
+class GPT(nn.Module):
+    """Token and position vectors, L causal blocks, and the token table again as output layer.
+
+    `block`, `final_norm` and `init` are what tells GPT-1 from GPT-2; `ops` the kernels used.
+    """
+
+    def __init__(
+        self,
+        config: GPTConfig,
+        *,
+        block: Callable[..., nn.Module] = PreNormBlock,
+        final_norm: bool = True,
+        init: Callable[[nn.Module], None] = init_gpt2,
+        ops: Ops | None = None,
+    ) -> None:
+        super().__init__()
+        c, ops = config, ops or Ops()
+        self.config = config
+        self.tokens = nn.Embedding(c.vocab_size, c.d_model)
+        self.positions = LearnedPositions(c.max_seq_len, c.d_model)
+        self.dropout = nn.Dropout(c.dropout) if c.dropout > 0 else nn.Identity()
+        self.blocks = nn.ModuleList(
+            block(
+                MultiHeadAttention(
+                    c.d_model, c.n_heads, dropout=c.dropout, attention=ops.attention
+                ),
+                FeedForward(c.d_model, c.d_ff, activation=ops.gelu_tanh),
+                LayerNorm(c.d_model, eps=c.norm_eps, op=ops.layer_norm),
+                LayerNorm(c.d_model, eps=c.norm_eps, op=ops.layer_norm),
+                dropout=c.dropout,
+            )
+            for _ in range(c.n_layers)
+        )
+        norm = LayerNorm(c.d_model, eps=c.norm_eps, op=ops.layer_norm)
+        self.final_norm = norm if final_norm else nn.Identity()
+        init(self)
+
+    def forward(
+        self,
+        tokens: Int[Tensor, "b t"],
+        *,
+        positions: Int[Tensor, "b t"] | None = None,
+        attention_mask: Bool[Tensor, "b s"] | None = None,
+        cache: Cache | None = None,
+        last_only: bool = False,
+    ) -> Float[Tensor, "b n v"]:
+        """Logits of the next token after each of `tokens` (only after the last with `last_only`).
+
+        `attention_mask` is False at padding and covers the cached positions too; with padding on the
+        left, give `positions` as well (by default cache.length + 0, 1, 2, …).
+        """
+        start = 0 if cache is None else cache.length
+        self._check(tokens, positions, attention_mask, start)
+        if positions is None:
+            positions = torch.arange(start, start + tokens.shape[1], device=tokens.device)[None]
+        mask = None if attention_mask is None else padding_mask(attention_mask)
+        x = look_up(self.tokens.weight, tokens, "token ids") + self.positions(positions)
+        x = self.dropout(x)
+        for i, block in enumerate(self.blocks):
+            x = block(x, mask=mask, causal=True, cache=None if cache is None else cache[i])
+        x = self.final_norm(x[:, -1:] if last_only else x)
+        return nn.functional.linear(x, self.tokens.weight)
+
+    def _check(
+        self, tokens: Tensor, positions: Tensor | None, attention_mask: Tensor | None, start: int
+    ) -> None:
+        if tokens.ndim != 2 or tokens.shape[1] == 0:
+            raise ValueError(
+                f"tokens must have shape (batch, length ≥ 1), got {tuple(tokens.shape)}; "
+                "write `tokens[None]` for a single sequence"
+            )
+        end = start + tokens.shape[1]
+        if positions is None and end > self.config.max_seq_len:
+            raise ValueError(
+                f"{end} positions exceed max_seq_len {self.config.max_seq_len}; "
+                "cut the input, or build the model with a longer max_seq_len"
+            )
+        if positions is not None and positions.shape[1:] != tokens.shape[1:]:
+            raise ValueError(
+                f"positions {tuple(positions.shape)} must match tokens {tuple(tokens.shape)}"
+            )
+        if attention_mask is not None and attention_mask.shape != (tokens.shape[0], end):
+            raise ValueError(
+                f"attention_mask must have shape {(tokens.shape[0], end)} (cached and new positions), "
+                f"got {tuple(attention_mask.shape)}"
+            )
+
+
+GPT2_SIZES = {
+    "small": {"d_model": 768, "n_layers": 12, "n_heads": 12},
+    "medium": {"d_model": 1024, "n_layers": 24, "n_heads": 16},
+    "large": {"d_model": 1280, "n_layers": 36, "n_heads": 20},
+    "xl": {"d_model": 1600, "n_layers": 48, "n_heads": 25},
+}
+
+
+def gpt1(*, ops: Ops | None = None, **overrides: Any) -> GPT:
+    """GPT-1: post-norm blocks, no final norm (Radford et al. 2018); `overrides` change the config."""
+    config = GPTConfig(vocab_size=40478, max_seq_len=512, d_model=768, n_layers=12, n_heads=12)
+    config = replace(config, **{"d_ff": None, **overrides})
+    return GPT(config, block=PostNormBlock, final_norm=False, init=init_gpt1, ops=ops)
+
+
+def gpt2(size: str = "small", *, ops: Ops | None = None, **overrides: Any) -> GPT:
+    """GPT-2: pre-norm blocks and a final norm (Radford et al. 2019); `overrides` change the config."""
+    if size not in GPT2_SIZES:
+        raise ValueError(f"unknown size {size!r}; choose from {', '.join(GPT2_SIZES)}")
+    numbers = {"vocab_size": 50257, "max_seq_len": 1024, **GPT2_SIZES[size], **overrides}
+    return GPT(GPTConfig(**numbers), ops=ops)
+
+
+def gpt_tiny(vocab_size: int, *, ops: Ops | None = None, **overrides: Any) -> GPT:
+    """A GPT-2 of 0.8M parameters besides its token table, for tests and demonstrations."""
+    numbers = {"max_seq_len": 128, "d_model": 128, "n_layers": 4, "n_heads": 4, **overrides}
+    return GPT(GPTConfig(vocab_size=vocab_size, **numbers), ops=ops)
+
+
+def gpt_mini(vocab_size: int, *, ops: Ops | None = None, **overrides: Any) -> GPT:
+    """A GPT-2 of 10.7M parameters besides its token table, for training on a laptop."""
+    numbers = {"max_seq_len": 256, "d_model": 384, "n_layers": 6, "n_heads": 6, **overrides}
+    return GPT(GPTConfig(vocab_size=vocab_size, **numbers), ops=ops)

@@ -1,0 +1,193 @@
+"""Attention (Vaswani et al. 2017): weights, masks, the multi-head layer, and what a cache must offer.
+
+A mask is boolean and True means "this query may look at this key". Axes: `b` batch, `t` queries,
+`s` keys, `h` query heads, `g` key-value heads, `p` head size, `d` model width.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+
+@runtime_checkable
+class LayerCache(Protocol):
+    """The keys and values that one layer has seen so far."""
+
+    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Add new keys and values `(b, g, t, p)`; return all of them, old and new, `(b, g, s, p)`."""
+        ...
+
+
+@runtime_checkable
+class Cache(Protocol):
+    """One `LayerCache` per layer; `length` is the number of positions stored before a forward pass."""
+
+    length: int
+
+    def __getitem__(self, layer: int) -> LayerCache:
+        """Return the cache of one layer."""
+        ...
+
+
+def causal_mask(
+    t: int, s: int | None = None, *, device: torch.device | str | None = None
+) -> Bool[Tensor, "t s"]:
+    """True where query i of t may see key j of s: j ≤ s - t + i.
+
+    The mask is aligned to the bottom right: the last query sees every key. With a cache, t new
+    queries meet s ≥ t keys, and the oldest s - t keys are visible to all of them.
+    """
+    s = t if s is None else s
+    return torch.ones(t, s, dtype=torch.bool, device=device).tril(s - t)
+
+
+def padding_mask(attention_mask: Bool[Tensor, "b s"]) -> Bool[Tensor, "b 1 1 s"]:
+    """Turn "this position holds a real token" into a mask that hides the other keys from every query."""
+    if attention_mask.dtype != torch.bool or attention_mask.ndim != 2:
+        raise ValueError(
+            f"attention_mask must be boolean with shape (batch, keys), got {attention_mask.dtype} "
+            f"{tuple(attention_mask.shape)}; write `mask.bool()` for a mask of zeros and ones"
+        )
+    return attention_mask[:, None, None, :]
+
+
+def check_qkv(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> None:
+    """Raise ValueError when queries, keys, values and mask do not fit together."""
+    if q.ndim != 4 or k.shape != v.shape or q.shape[0] != k.shape[0] or q.shape[3] != k.shape[3]:
+        raise ValueError(
+            "need q (batch, heads, t, p) and k, v (batch, kv heads, s, p) with equal batch and p, got "
+            f"q {tuple(q.shape)}, k {tuple(k.shape)}, v {tuple(v.shape)}"
+        )
+    if q.shape[1] % k.shape[1]:
+        raise ValueError(
+            f"{q.shape[1]} query heads cannot share {k.shape[1]} key-value heads evenly; "
+            "choose n_kv_heads that divides n_heads"
+        )
+    if mask is not None and mask.dtype != torch.bool:
+        raise ValueError(
+            f"mask must be boolean (True = may attend), got {mask.dtype}; write `mask.bool()` for "
+            "zeros and ones, `mask == 0` for an additive mask of zeros and -inf"
+        )
+
+
+def attention_weights(
+    q: Float[Tensor, "b h t p"],
+    k: Float[Tensor, "b g s p"],
+    mask: Bool[Tensor, "#b #h #t s"] | None = None,
+    *,
+    causal: bool = False,
+    scale: float | None = None,
+) -> Float[Tensor, "b h t s"]:
+    """softmax(q kᵀ · scale) over the keys, with `scale` = 1/√p (Vaswani et al. 2017, eq. 1).
+
+    Keys where `mask` is False get weight 0; `causal` hides later keys as `causal_mask` does. Query
+    head i uses key head i // (h/g). A query that may see no key at all gets weights 0, not NaN.
+    """
+    check_qkv(q, k, k, mask)
+    h, t, s = q.shape[1], q.shape[2], k.shape[2]
+    k = k.repeat_interleave(h // k.shape[1], dim=1)
+    scores = q @ k.transpose(-2, -1) * (1 / math.sqrt(q.shape[3]) if scale is None else scale)
+    if causal and (t > 1 or s < t):  # a single query is the last one: it sees every key
+        allowed = causal_mask(t, s, device=q.device)
+        mask = allowed if mask is None else mask & allowed
+    if mask is None:
+        return scores.softmax(dim=-1)
+    # the lowest finite number, not -inf: exp gives 0 just the same, and an empty row stays finite
+    scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    return scores.softmax(dim=-1).masked_fill(~mask, 0.0)
+
+
+def scaled_dot_product_attention(
+    q: Float[Tensor, "b h t p"],
+    k: Float[Tensor, "b g s p"],
+    v: Float[Tensor, "b g s p"],
+    mask: Bool[Tensor, "#b #h #t s"] | None = None,
+    *,
+    causal: bool = False,
+    scale: float | None = None,
+    dropout: float = 0.0,
+) -> Float[Tensor, "b h t p"]:
+    """softmax(q kᵀ/√p) v: each query's weighted mean of the values (Vaswani et al. 2017, eq. 1).
+
+    With g < h key-value heads, each serves h/g neighboring query heads (grouped-query attention).
+    `dropout` zeroes weights at random and scales the rest up. A query with no visible key gives 0.
+    """
+    check_qkv(q, k, v, mask)
+    weights = attention_weights(q, k, mask, causal=causal, scale=scale)
+    if dropout > 0.0:
+        weights = F.dropout(weights, dropout)
+    return weights @ v.repeat_interleave(q.shape[1] // v.shape[1], dim=1)
+
+
+class MultiHeadAttention(nn.Module):
+    """Concat(head₁ … headₕ) Wᵒ, headᵢ = Attention(x Wᵢ^Q, m Wᵢ^K, m Wᵢ^V) (Vaswani et al. 2017, 3.2.2).
+
+    `n_kv_heads` = 1 is multi-query (Shazeer 2019), 1 < n_kv_heads < n_heads grouped-query attention
+    (Ainslie et al. 2023). `dropout` acts on the weights while training. `attention` is the operation
+    that does the work: any function with the signature of `scaled_dot_product_attention`.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        n_heads: int,
+        *,
+        n_kv_heads: int | None = None,
+        d_head: int | None = None,
+        bias: bool = True,
+        dropout: float = 0.0,
+        attention: Callable[..., Tensor] = scaled_dot_product_attention,
+    ) -> None:
+        super().__init__()
+        n_kv_heads = n_heads if n_kv_heads is None else n_kv_heads
+        if d_head is None and d_model % n_heads:
+            raise ValueError(
+                f"d_model {d_model} is not divisible by n_heads {n_heads}; "
+                "change one of them or give d_head"
+            )
+        if n_heads % n_kv_heads:
+            raise ValueError(f"n_kv_heads {n_kv_heads} must divide n_heads {n_heads}")
+        self.d_head = d_model // n_heads if d_head is None else d_head
+        self.n_heads, self.n_kv_heads = n_heads, n_kv_heads
+        self.dropout, self.attention = dropout, attention
+        self.query = nn.Linear(d_model, n_heads * self.d_head, bias=bias)
+        self.key = nn.Linear(d_model, n_kv_heads * self.d_head, bias=bias)
+        self.value = nn.Linear(d_model, n_kv_heads * self.d_head, bias=bias)
+        self.output = nn.Linear(n_heads * self.d_head, d_model, bias=bias)
+
+    def forward(
+        self,
+        x: Float[Tensor, "b t d"],
+        memory: Float[Tensor, "b m d"] | None = None,
+        *,
+        mask: Bool[Tensor, "#b #h #t s"] | None = None,
+        causal: bool = False,
+        cache: LayerCache | None = None,
+    ) -> Float[Tensor, "b t d"]:
+        """Attend from `x` to itself, or to `memory` when given (cross-attention).
+
+        With a `cache` the keys and values of `x` are appended to it, and `x` attends to all of them.
+        """
+        if memory is not None and cache is not None:
+            raise ValueError(
+                "memory does not grow while decoding: give either memory or cache, not both"
+            )
+        source = x if memory is None else memory
+        q = self._split(self.query(x))
+        k, v = self._split(self.key(source)), self._split(self.value(source))
+        if cache is not None:
+            k, v = cache.append(k, v)
+        dropout = self.dropout if self.training else 0.0
+        out = self.attention(q, k, v, mask, causal=causal, dropout=dropout)
+        b, _, t, _ = out.shape
+        return self.output(out.transpose(1, 2).reshape(b, t, -1))
+
+    def _split(self, x: Tensor) -> Tensor:
+        """Cut the last axis into heads: (b, t, h·p) → (b, h, t, p)."""
+        b, t, _ = x.shape
+        return x.view(b, t, -1, self.d_head).transpose(1, 2)

@@ -1,0 +1,54 @@
+"""The position-wise feed-forward layer and its activations."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+def relu(x: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    """max(x, 0)."""
+    return x.clamp(min=0)
+
+
+def gelu_exact(x: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    """x Φ(x), with Φ the standard normal's distribution function (Hendrycks and Gimpel 2016)."""
+    return 0.5 * x * (1 + torch.erf(x / math.sqrt(2)))
+
+
+def gelu_tanh(x: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    """½ x (1 + tanh(√(2/π) (x + 0.044715 x³))), the form GPT-1 and GPT-2 use (same paper)."""
+    return 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+def silu(x: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    """x σ(x), also called swish (Elfwing et al. 2018)."""
+    return x * torch.sigmoid(x)
+
+
+class FeedForward(nn.Module):
+    """W₂ activation(W₁ x + b₁) + b₂, each position by itself (Vaswani et al. 2017, eq. 2).
+
+    `dropout` acts after the activation while training.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        d_ff: int,
+        *,
+        activation: Callable[[Tensor], Tensor] = gelu_tanh,
+        bias: bool = True,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.activation = activation
+        self.up = nn.Linear(d_model, d_ff, bias=bias)
+        self.down = nn.Linear(d_ff, d_model, bias=bias)
+        self.dropout = nn.Dropout(dropout) if dropout > 0 else nn.Identity()
+
+    def forward(self, x: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:
+        """Map each vector up to d_ff, through the activation, and back down."""
+        return self.down(self.dropout(self.activation(self.up(x))))

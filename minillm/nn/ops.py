@@ -1,0 +1,102 @@
+"""The operations a model is built from, handed in as one value so that faster ones can take their place.
+
+`Ops()` holds the readable references; `TORCH_OPS` PyTorch's fused kernels with the same signatures.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from minillm.nn import attention as reference
+from minillm.nn import ffn, losses, norms
+from minillm.nn.attention import causal_mask, check_qkv
+
+
+@dataclass(frozen=True)
+class Ops:
+    """One function per operation, by default this package's readable reference."""
+
+    attention: Callable[..., Tensor] = reference.scaled_dot_product_attention
+    layer_norm: Callable[..., Tensor] = norms.layer_norm
+    rms_norm: Callable[..., Tensor] = norms.rms_norm
+    gelu_tanh: Callable[[Tensor], Tensor] = ffn.gelu_tanh
+    cross_entropy: Callable[..., Tensor] = losses.cross_entropy
+
+
+def torch_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None = None,
+    *,
+    causal: bool = False,
+    scale: float | None = None,
+    dropout: float = 0.0,
+) -> Tensor:
+    """`scaled_dot_product_attention` by PyTorch's fused kernel, which never stores the weights.
+
+    PyTorch aligns its own causal mask to the top left, so it is used only where t = s; with a cache
+    the bottom-right mask is built here, and one single query needs none.
+    """
+    check_qkv(q, k, v, mask)
+    t, s = q.shape[2], k.shape[2]
+    square = causal and mask is None and t == s
+    if causal and not square and (t > 1 or s < t):
+        allowed = causal_mask(t, s, device=q.device)
+        mask = allowed if mask is None else mask & allowed
+    grouped = q.shape[1] != k.shape[1]
+    return F.scaled_dot_product_attention(
+        q, k, v, mask, dropout, is_causal=square and t > 1, scale=scale, enable_gqa=grouped
+    )
+
+
+def torch_layer_norm(
+    x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+) -> Tensor:
+    """`layer_norm` by PyTorch's fused kernel."""
+    return F.layer_norm(x, x.shape[-1:], weight, bias, eps)
+
+
+def torch_rms_norm(x: Tensor, weight: Tensor | None = None, eps: float = 1e-6) -> Tensor:
+    """`rms_norm` by PyTorch's kernel."""
+    return F.rms_norm(x, x.shape[-1:], weight, eps)
+
+
+def torch_gelu_tanh(x: Tensor) -> Tensor:
+    """`gelu_tanh` by PyTorch's fused kernel."""
+    return F.gelu(x, approximate="tanh")
+
+
+def torch_cross_entropy(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
+) -> Tensor:
+    """`cross_entropy` by PyTorch's fused kernel."""
+    if logits.shape[:-1] != targets.shape:
+        raise ValueError(
+            f"logits {tuple(logits.shape)} need targets of shape {tuple(logits.shape[:-1])}, "
+            f"got {tuple(targets.shape)}"
+        )
+    loss = F.cross_entropy(
+        logits.reshape(-1, logits.shape[-1]),
+        targets.reshape(-1).long(),
+        ignore_index=ignore_index,
+        label_smoothing=label_smoothing,
+        reduction=reduction,
+    )
+    return loss.view(targets.shape) if reduction == "none" else loss
+
+
+TORCH_OPS = Ops(
+    attention=torch_attention,
+    layer_norm=torch_layer_norm,
+    rms_norm=torch_rms_norm,
+    gelu_tanh=torch_gelu_tanh,
+    cross_entropy=torch_cross_entropy,
+)

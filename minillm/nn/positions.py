@@ -1,0 +1,61 @@
+"""Positions added to token vectors: learned tables (GPT, BERT) and fixed sinusoids (Vaswani et al. 2017)."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+
+def sinusoidal(n: int, d_model: int, *, base: float = 10000.0) -> Float[Tensor, "n d"]:
+    """PE(pos, 2i) = sin(pos / base^(2i/d)), PE(pos, 2i+1) = cos(same) (Vaswani et al. 2017, 3.5).
+
+    Sines and cosines alternate, as in the paper; computed in float64, returned in the default dtype.
+    """
+    if d_model % 2:
+        raise ValueError(
+            f"d_model {d_model} is odd; sines and cosines come in pairs, use an even width"
+        )
+    rate = base ** (-torch.arange(0, d_model, 2, dtype=torch.float64) / d_model)
+    angle = torch.arange(n, dtype=torch.float64)[:, None] * rate
+    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1).to(torch.get_default_dtype())
+
+
+def look_up(
+    table: Float[Tensor, "n d"], ids: Int[Tensor, "b t"], what: str
+) -> Float[Tensor, "b t d"]:
+    """Rows `ids` of `table`; ValueError naming the ids when one is out of range.
+
+    The check costs nothing: PyTorch makes it anyway on a CPU, and this only translates its error.
+    On a GPU an id out of range stops the program there; checking first would stall every step.
+    """
+    if ids.dtype not in (torch.int64, torch.int32):
+        raise ValueError(f"{what} must be int64 or int32, got {ids.dtype}; write `ids.long()`")
+    try:
+        return nn.functional.embedding(ids, table)
+    except IndexError as error:
+        raise ValueError(
+            f"{what} must lie in 0 … {len(table) - 1}, got {ids.min().item()} … {ids.max().item()}"
+        ) from error
+
+
+class LearnedPositions(nn.Module):
+    """One trained vector per position, as in GPT and BERT; longer inputs are an error."""
+
+    def __init__(self, max_seq_len: int, d_model: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(max_seq_len, d_model) * 0.02)
+
+    def forward(self, positions: Int[Tensor, "b t"]) -> Float[Tensor, "b t d"]:
+        """Return the vectors of `positions`."""
+        return look_up(self.weight, positions, "positions")
+
+
+class SinusoidalPositions(nn.Module):
+    """The fixed sinusoids of Vaswani et al. (2017), 3.5, from a table of `max_seq_len` rows."""
+
+    def __init__(self, max_seq_len: int, d_model: int) -> None:
+        super().__init__()
+        self.register_buffer("table", sinusoidal(max_seq_len, d_model), persistent=False)
+
+    def forward(self, positions: Int[Tensor, "b t"]) -> Float[Tensor, "b t d"]:
+        """Return the vectors of `positions`."""
+        return look_up(self.table, positions, "positions")
