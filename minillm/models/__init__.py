@@ -1,1 +1,1 @@
-"""Whole models, one family per file; import them from there: `from minillm.models.gpt import gpt2`."""
+"""Whole models, one family per file, such as `minillm.models.gpt`."""

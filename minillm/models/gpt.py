@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from minillm.models.hub_format import HubFormat
 from minillm.nn.attention import Cache, MultiHeadAttention, padding_mask
 from minillm.nn.blocks import PostNormBlock, PreNormBlock
 from minillm.nn.ffn import FeedForward
@@ -76,10 +77,89 @@ def init_gpt2(model: nn.Module) -> None:
         nn.init.normal_(block.ffn.down.weight, std=std)
 
 
+_BLOCK_KEYS = {
+    "transformer.h.{i}.ln_1.weight": "blocks.{i}.attention_norm.weight",
+    "transformer.h.{i}.ln_1.bias": "blocks.{i}.attention_norm.bias",
+    "transformer.h.{i}.attn.c_attn.weight": (
+        "blocks.{i}.attention.query.weight",
+        "blocks.{i}.attention.key.weight",
+        "blocks.{i}.attention.value.weight",
+    ),
+    "transformer.h.{i}.attn.c_attn.bias": (
+        "blocks.{i}.attention.query.bias",
+        "blocks.{i}.attention.key.bias",
+        "blocks.{i}.attention.value.bias",
+    ),
+    "transformer.h.{i}.attn.c_proj.weight": "blocks.{i}.attention.output.weight",
+    "transformer.h.{i}.attn.c_proj.bias": "blocks.{i}.attention.output.bias",
+    "transformer.h.{i}.ln_2.weight": "blocks.{i}.ffn_norm.weight",
+    "transformer.h.{i}.ln_2.bias": "blocks.{i}.ffn_norm.bias",
+    "transformer.h.{i}.mlp.c_fc.weight": "blocks.{i}.ffn.up.weight",
+    "transformer.h.{i}.mlp.c_fc.bias": "blocks.{i}.ffn.up.bias",
+    "transformer.h.{i}.mlp.c_proj.weight": "blocks.{i}.ffn.down.weight",
+    "transformer.h.{i}.mlp.c_proj.bias": "blocks.{i}.ffn.down.bias",
+}
+_CONFIG_KEYS = {
+    "vocab_size": "vocab_size",
+    "n_positions": "max_seq_len",
+    "n_embd": "d_model",
+    "n_layer": "n_layers",
+    "n_head": "n_heads",
+    "layer_norm_epsilon": "norm_eps",
+    "resid_pdrop": "dropout",
+    "embd_pdrop": "dropout",
+    "attn_pdrop": "dropout",
+}
+_SHARED = {
+    "transposed": ("c_attn.weight", "c_proj.weight", "c_fc.weight"),
+    "obsolete": (".attn.bias", ".attn.masked_bias", "position_ids"),
+    "prefix": "transformer.",
+}
+
+GPT1_FORMAT = HubFormat(
+    keys={
+        "transformer.tokens_embed.weight": "tokens.weight",
+        "transformer.positions_embed.weight": "positions.weight",
+        **_BLOCK_KEYS,
+    },
+    tied={"lm_head.weight": "transformer.tokens_embed.weight"},
+    config=_CONFIG_KEYS,
+    fixed={
+        "model_type": "openai-gpt",
+        "architectures": ["OpenAIGPTLMHeadModel"],
+        "afn": "gelu",
+        "tie_word_embeddings": True,
+    },
+    **_SHARED,
+)
+GPT2_FORMAT = HubFormat(
+    keys={
+        "transformer.wte.weight": "tokens.weight",
+        "transformer.wpe.weight": "positions.weight",
+        **_BLOCK_KEYS,
+        "transformer.ln_f.weight": "final_norm.weight",
+        "transformer.ln_f.bias": "final_norm.bias",
+    },
+    tied={"lm_head.weight": "transformer.wte.weight"},
+    config={**_CONFIG_KEYS, "n_inner": "d_ff"},
+    fixed={
+        "model_type": "gpt2",
+        "architectures": ["GPT2LMHeadModel"],
+        "activation_function": "gelu_new",
+        "add_cross_attention": False,
+        "scale_attn_weights": True,
+        "scale_attn_by_inverse_layer_idx": False,
+        "tie_word_embeddings": True,
+    },
+    **_SHARED,
+)
+
+
 class GPT(nn.Module):
     """Token and position vectors, L causal blocks, and the token table again as output layer.
 
-    `block`, `final_norm` and `init` are what tells GPT-1 from GPT-2; `ops` the kernels used.
+    `block`, `final_norm` and `init` tell GPT-1 from GPT-2; `hub_format` says how checkpoints name its
+    parts; `ops` are the kernels used, `Ops()` when left out.
     """
 
     def __init__(
@@ -89,11 +169,12 @@ class GPT(nn.Module):
         block: Callable[..., nn.Module] = PreNormBlock,
         final_norm: bool = True,
         init: Callable[[nn.Module], None] = init_gpt2,
+        hub_format: HubFormat = GPT2_FORMAT,
         ops: Ops | None = None,
     ) -> None:
         super().__init__()
         c, ops = config, ops or Ops()
-        self.config = config
+        self.config, self.hub_format = config, hub_format
         self.tokens = nn.Embedding(c.vocab_size, c.d_model)
         self.positions = LearnedPositions(c.max_seq_len, c.d_model)
         self.dropout = nn.Dropout(c.dropout) if c.dropout > 0 else nn.Identity()
@@ -124,8 +205,8 @@ class GPT(nn.Module):
     ) -> Float[Tensor, "b n v"]:
         """Logits of the next token after each of `tokens` (only after the last with `last_only`).
 
-        `attention_mask` is False at padding and covers the cached positions too; with padding on the
-        left, give `positions` as well (by default cache.length + 0, 1, 2, …).
+        `attention_mask` is False at padding and covers the cached positions too. Padding on the left
+        needs `positions` as well (by default cache.length + 0, 1, 2, …).
         """
         start = 0 if cache is None else cache.length
         self._check(tokens, positions, attention_mask, start)
@@ -159,7 +240,7 @@ class GPT(nn.Module):
             )
         if attention_mask is not None and attention_mask.shape != (tokens.shape[0], end):
             raise ValueError(
-                f"attention_mask must have shape {(tokens.shape[0], end)} (cached and new positions), "
+                f"attention_mask must have shape {(tokens.shape[0], end)} (cached and new), "
                 f"got {tuple(attention_mask.shape)}"
             )
 
@@ -173,14 +254,21 @@ GPT2_SIZES = {
 
 
 def gpt1(*, ops: Ops | None = None, **overrides: Any) -> GPT:
-    """GPT-1: post-norm blocks, no final norm (Radford et al. 2018); `overrides` change the config."""
+    """GPT-1 (Radford et al. 2018): post-norm, no final norm; `overrides` change config fields."""
     config = GPTConfig(vocab_size=40478, max_seq_len=512, d_model=768, n_layers=12, n_heads=12)
     config = replace(config, **{"d_ff": None, **overrides})
-    return GPT(config, block=PostNormBlock, final_norm=False, init=init_gpt1, ops=ops)
+    return GPT(
+        config,
+        block=PostNormBlock,
+        final_norm=False,
+        init=init_gpt1,
+        hub_format=GPT1_FORMAT,
+        ops=ops,
+    )
 
 
 def gpt2(size: str = "small", *, ops: Ops | None = None, **overrides: Any) -> GPT:
-    """GPT-2: pre-norm blocks and a final norm (Radford et al. 2019); `overrides` change the config."""
+    """GPT-2 (Radford et al. 2019): pre-norm, a final norm; `overrides` change config fields."""
     if size not in GPT2_SIZES:
         raise ValueError(f"unknown size {size!r}; choose from {', '.join(GPT2_SIZES)}")
     numbers = {"vocab_size": 50257, "max_seq_len": 1024, **GPT2_SIZES[size], **overrides}

@@ -1,4 +1,4 @@
-"""Layers: attention, positions, norms, feed-forward, blocks, losses, and the operations they use."""
+"""Layers: attention, positions, norms, feed-forward, blocks, losses, and the ops they use."""
 
 from minillm.nn.attention import (
     Cache,

@@ -1,4 +1,4 @@
-"""Attention (Vaswani et al. 2017): weights, masks, the multi-head layer, and what a cache must offer.
+"""Attention (Vaswani et al. 2017): weights, masks, the multi-head layer, what a cache must offer.
 
 A mask is boolean and True means "this query may look at this key". Axes: `b` batch, `t` queries,
 `s` keys, `h` query heads, `g` key-value heads, `p` head size, `d` model width.
@@ -19,13 +19,13 @@ class LayerCache(Protocol):
     """The keys and values that one layer has seen so far."""
 
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Add new keys and values `(b, g, t, p)`; return all of them, old and new, `(b, g, s, p)`."""
+        """Add keys and values `(b, g, t, p)`; return old and new ones together, `(b, g, s, p)`."""
         ...
 
 
 @runtime_checkable
 class Cache(Protocol):
-    """One `LayerCache` per layer; `length` is the number of positions stored before a forward pass."""
+    """One `LayerCache` per layer; `length` counts the positions stored before a forward pass."""
 
     length: int
 
@@ -47,7 +47,7 @@ def causal_mask(
 
 
 def padding_mask(attention_mask: Bool[Tensor, "b s"]) -> Bool[Tensor, "b 1 1 s"]:
-    """Turn "this position holds a real token" into a mask that hides the other keys from every query."""
+    """Turn "here is a real token" per key into a mask that hides the other keys from every query."""
     if attention_mask.dtype != torch.bool or attention_mask.ndim != 2:
         raise ValueError(
             f"attention_mask must be boolean with shape (batch, keys), got {attention_mask.dtype} "
@@ -60,8 +60,8 @@ def check_qkv(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> None:
     """Raise ValueError when queries, keys, values and mask do not fit together."""
     if q.ndim != 4 or k.shape != v.shape or q.shape[0] != k.shape[0] or q.shape[3] != k.shape[3]:
         raise ValueError(
-            "need q (batch, heads, t, p) and k, v (batch, kv heads, s, p) with equal batch and p, got "
-            f"q {tuple(q.shape)}, k {tuple(k.shape)}, v {tuple(v.shape)}"
+            "need q (batch, heads, t, p) and k, v (batch, kv heads, s, p), equal batch and p; "
+            f"got q {tuple(q.shape)}, k {tuple(k.shape)}, v {tuple(v.shape)}"
         )
     if q.shape[1] % k.shape[1]:
         raise ValueError(
@@ -125,11 +125,12 @@ def scaled_dot_product_attention(
 
 
 class MultiHeadAttention(nn.Module):
-    """Concat(head₁ … headₕ) Wᵒ, headᵢ = Attention(x Wᵢ^Q, m Wᵢ^K, m Wᵢ^V) (Vaswani et al. 2017, 3.2.2).
+    """Concat(head₁ … headₕ) Wᴼ, headᵢ = Attention(x Wᵢ^Q, m Wᵢ^K, m Wᵢ^V) (Vaswani et al., 3.2.2).
 
-    `n_kv_heads` = 1 is multi-query (Shazeer 2019), 1 < n_kv_heads < n_heads grouped-query attention
-    (Ainslie et al. 2023). `dropout` acts on the weights while training. `attention` is the operation
-    that does the work: any function with the signature of `scaled_dot_product_attention`.
+    m is x itself, or another sequence in cross-attention. `n_kv_heads` = 1 is multi-query attention
+    (Shazeer 2019), 1 < n_kv_heads < n_heads grouped-query attention (Ainslie et al. 2023). `dropout`
+    acts on the weights while training. `attention` is the operation that does the work: any function
+    with the signature of `scaled_dot_product_attention`.
     """
 
     def __init__(
@@ -171,12 +172,10 @@ class MultiHeadAttention(nn.Module):
     ) -> Float[Tensor, "b t d"]:
         """Attend from `x` to itself, or to `memory` when given (cross-attention).
 
-        With a `cache` the keys and values of `x` are appended to it, and `x` attends to all of them.
+        With a `cache`, the keys and values of `x` are appended to it and `x` attends to all of them.
         """
         if memory is not None and cache is not None:
-            raise ValueError(
-                "memory does not grow while decoding: give either memory or cache, not both"
-            )
+            raise ValueError("memory does not grow while decoding: give memory or cache, not both")
         source = x if memory is None else memory
         q = self._split(self.query(x))
         k, v = self._split(self.key(source)), self._split(self.value(source))

@@ -1,4 +1,4 @@
-"""Transformer blocks: attention and feed-forward around a residual stream, normalized after or before.
+"""Transformer blocks: attention and feed-forward on a residual stream, normalized after or before.
 
 Both take their four parts ready-made, so that a model is composed where it is defined.
 """

@@ -14,7 +14,7 @@ def relu(x: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
 
 
 def gelu_exact(x: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-    """x Φ(x), with Φ the standard normal's distribution function (Hendrycks and Gimpel 2016)."""
+    """½ x (1 + erf(x/√2)) = x Φ(x), Φ the standard normal's distribution (Hendrycks and Gimpel 2016)."""
     return 0.5 * x * (1 + torch.erf(x / math.sqrt(2)))
 
 
@@ -24,7 +24,7 @@ def gelu_tanh(x: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
 
 
 def silu(x: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-    """x σ(x), also called swish (Elfwing et al. 2018)."""
+    """½ x (1 + tanh(x/2)) = x σ(x), also called swish (Elfwing et al. 2018)."""
     return x * torch.sigmoid(x)
 
 

@@ -15,7 +15,7 @@ def cross_entropy(
     label_smoothing: float = 0.0,
     reduction: Literal["mean", "sum", "none"] = "mean",
 ) -> Float[Tensor, "*m"]:
-    """-Σᵥ q(v) log softmax(logits)ᵥ in nats, q = (1 - ε) one-hot(target) + ε/V (Szegedy et al. 2016).
+    """-Σᵥ q(v) log softmax(logits)ᵥ in nats, q = (1-ε) one-hot(target) + ε/V (Szegedy et al. 2016).
 
     Targets equal to `ignore_index` count neither above nor below the line: "mean" divides by the
     number of the others. The mean over no target at all is NaN, as in PyTorch; the sum is 0.
@@ -48,7 +48,7 @@ def cross_entropy(
 def z_loss(
     logits: Float[Tensor, "*n v"], keep: Bool[Tensor, "*n"] | None = None
 ) -> Float[Tensor, ""]:
-    """mean (log Σᵥ exp logits)², which keeps logits from drifting (Chowdhery et al. 2022, sec. 5).
+    """⟨(log Σᵥ exp logits)²⟩, a mean, which keeps logits from drifting (Chowdhery et al. 2022, sec. 5).
 
     PaLM adds 1e-4 times this to the loss. `keep` selects the positions that count.
     """

@@ -1,4 +1,4 @@
-"""Normalization of one token's vector: LayerNorm (Ba et al. 2016) and RMSNorm (Zhang and Sennrich 2019)."""
+"""Normalization of a token's vector: LayerNorm (Ba et al. 2016), RMSNorm (Zhang, Sennrich 2019)."""
 
 from collections.abc import Callable
 
@@ -27,7 +27,7 @@ def layer_norm(
 def rms_norm(
     x: Float[Tensor, "*n d"], weight: Float[Tensor, " d"] | None = None, eps: float = 1e-6
 ) -> Float[Tensor, "*n d"]:
-    """x / √(mean(x²) + eps) · weight over the last axis (Zhang and Sennrich 2019, eq. 4).
+    """(x / √(mean(x²) + eps)) · weight over the last axis (Zhang and Sennrich 2019, eq. 4).
 
     No mean is removed and there is no bias. Half precision is computed in float32 and cast back.
     """

@@ -1,4 +1,4 @@
-"""The operations a model is built from, handed in as one value so that faster ones can take their place.
+"""The operations a model is built from, handed in as one value so that faster ones can step in.
 
 `Ops()` holds the readable references; `TORCH_OPS` PyTorch's fused kernels with the same signatures.
 """

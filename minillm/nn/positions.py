@@ -1,4 +1,4 @@
-"""Positions added to token vectors: learned tables (GPT, BERT) and fixed sinusoids (Vaswani et al. 2017)."""
+"""Positions added to token vectors: learned tables, and the sinusoids of Vaswani et al. (2017)."""
 
 import torch
 from jaxtyping import Float, Int
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 def sinusoidal(n: int, d_model: int, *, base: float = 10000.0) -> Float[Tensor, "n d"]:
     """PE(pos, 2i) = sin(pos / base^(2i/d)), PE(pos, 2i+1) = cos(same) (Vaswani et al. 2017, 3.5).
 
-    Sines and cosines alternate, as in the paper; computed in float64, returned in the default dtype.
+    Sines and cosines alternate, as in the paper. Computed in float64, given in the default dtype.
     """
     if d_model % 2:
         raise ValueError(
