@@ -8,6 +8,7 @@ TEST := .venv/bin
 CHAPTERS := $(CH)
 # Two single-threaded workers beat one with two threads on the small tensors of tests and chapters.
 WORKERS ?= 2
+PORT ?= 8000
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: help book test serve execute sync lint bench gpu grade assets clean
@@ -38,8 +39,11 @@ book: .venv-book/ready  ## build the HTML book from the stored notebooks
 	@$(BOOK)/jupyter-book build . --path-output book --toc book/_toc.yml -W -n --keep-going --quiet
 	@echo "The book is in book/_build/html/index.html (make serve shows it at http://localhost:8000)"
 
-serve: book  ## build the book and serve it on this machine
-	$(BOOK)/python -m http.server --bind 127.0.0.1 --directory book/_build/html 8000
+book/_build/html/index.html:
+	@$(MAKE) book
+
+serve: book/_build/html/index.html  ## show the built book at http://localhost:8000
+	$(BOOK)/python -m http.server --bind 127.0.0.1 --directory book/_build/html $(PORT)
 
 test: .venv/ready book assets  ## run every test and every notebook on the CPU
 	OMP_NUM_THREADS=1 MINILLM_SCALE=quick $(TEST)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST)
