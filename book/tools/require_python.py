@@ -17,8 +17,8 @@ def extra(name: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036
         found = ".".join(map(str, sys.version_info[:2]))
-        sys.exit(f"minillm needs Python 3.11 or newer; this is {found}. Try: make PYTHON=python3.11")
+        sys.exit(f"minillm needs Python 3.11 or newer, not {found}. Try: make PYTHON=python3.11 …")
     if sys.argv[1:2] == ["--extra"]:
         print("\n".join(extra(sys.argv[2])))
