@@ -1,0 +1,135 @@
+"""Real text, as documents: what the course trains and evaluates language models on.
+
+Every corpus comes from `minillm.assets`, which records its source, version, hash and license. A
+corpus is a list of documents, because documents are what gets split: cutting one flat string at
+90% would put the end of a document into the held-out part and its beginning into training.
+
+The Wikipedia sample is CC BY-SA; the other three are in the public domain (the Bible in Basic
+English in the US).
+"""
+
+import ast
+import random
+import re
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+from minillm import assets
+
+SEPARATOR = "\n\n"
+
+
+def documents(name: str) -> list[str]:
+    """Documents of the corpus `name` in a fixed order; `NAMES` lists what there is.
+
+    `shakespeare` has one document per work (42), `sotu` one per speech (249), `basic-english` one
+    per Bible chapter (1,190: the source cuts one of Isaiah's in two), `wiki-clean` one per article
+    (30). The first call downloads.
+    """
+    if name not in _READERS:
+        raise ValueError(f"no corpus is called {name!r}; choose one of {', '.join(NAMES)}")
+    asset, read = _READERS[name]
+    return read(Path(assets.fetch(asset)))
+
+
+def load(name: str) -> str:
+    """The whole corpus `name` as one string, its documents separated by an empty line."""
+    return SEPARATOR.join(documents(name))
+
+
+def split(
+    documents: Sequence[str], fraction: float = 0.1, seed: int = 0
+) -> tuple[list[str], list[str]]:
+    """(training, held-out) documents, with about `fraction` of the *characters* held out.
+
+    Whole documents are drawn in a random order until the share is reached, so no document is in
+    both parts; each part keeps the order of the corpus. The same `seed` gives the same split.
+    """
+    if not 0 < fraction < 1:
+        raise ValueError(f"fraction is {fraction}; give a share between 0 and 1, such as 0.1")
+    if len(documents) < 2:
+        raise ValueError(
+            f"{len(documents)} document(s) cannot be split; cut the text into documents first"
+        )
+    wanted = fraction * sum(len(text) for text in documents)
+    order = list(range(len(documents)))
+    random.Random(seed).shuffle(order)
+    held_out: set[int] = set()
+    taken = 0
+    for index in order[:-1]:  # at least one document stays for training
+        if taken >= wanted:
+            break
+        held_out.add(index)
+        taken += len(documents[index])
+    training = [text for i, text in enumerate(documents) if i not in held_out]
+    return training, [text for i, text in enumerate(documents) if i in held_out]
+
+
+def _shakespeare(root: Path) -> list[str]:
+    return _text_files(root, "*_gut.txt")
+
+
+def _sotu(root: Path) -> list[str]:
+    return _text_files(root, "*.txt")
+
+
+def _basic_english(path: Path) -> list[str]:
+    """Chapters, cut out of a Python source file that is parsed and never run.
+
+    The file calls `Bible(version, text, starts, ends, ...)`: one long string, and for each verse
+    number BBBCCCVVV (book, chapter, verse) where it starts in that string.
+    """
+    if path.is_dir():
+        path = _only(path, "plain_text_readers_bible.py")
+    calls = [n for n in ast.walk(ast.parse(_read(path))) if isinstance(n, ast.Call)]
+    try:
+        text, starts = (ast.literal_eval(calls[0].args[i]) for i in (1, 2))
+    except (IndexError, ValueError) as error:
+        raise ValueError(
+            f"{path} does not hold the Bible(...) call that was expected; fetch it again"
+        ) from error
+    chapters: dict[int, int] = {}
+    for verse, start in sorted(starts.items()):
+        chapters.setdefault(verse // 1000, start)
+    cuts = [*chapters.values(), len(text)]
+    pieces = (text[a:b] for a, b in pairwise(cuts))
+    # The source has stray verse marks such as \43:1\, and *** for words that are lost.
+    cleaned = (re.sub(r"\\+(\d+:\d+)?\\*|\*+", " ", piece) for piece in pieces)
+    return [" ".join(piece.split()) for piece in cleaned if piece.strip()]
+
+
+def _wiki_clean(root: Path) -> list[str]:
+    """One article per line."""
+    path = root if root.is_file() else _only(root, "wiki_demo.txt")
+    return [line.strip() for line in _read(path).split("\n") if line.strip()]
+
+
+def _text_files(root: Path, pattern: str) -> list[str]:
+    paths = sorted(path for path in root.rglob(pattern) if path.is_file())
+    if not paths:
+        raise ValueError(f"no {pattern} under {root}; remove that folder and fetch it again")
+    return [_read(path).strip() for path in paths]
+
+
+def _only(root: Path, name: str) -> Path:
+    found = sorted(root.rglob(name))
+    if not found:
+        raise ValueError(f"no {name} under {root}; remove that folder and fetch it again")
+    return found[0]
+
+
+def _read(path: Path) -> str:
+    """Text with one kind of line end and without a byte-order mark."""
+    text = path.read_bytes().decode("utf-8-sig")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+_READERS: dict[str, tuple[str, Callable[[Path], list[str]]]] = {
+    "shakespeare": ("shakespeare", _shakespeare),
+    "sotu": ("sotu", _sotu),
+    "basic-english": ("basic-english", _basic_english),
+    "wiki-clean": ("llamafactory-data", _wiki_clean),
+}
+NAMES: tuple[str, ...] = tuple(_READERS)
+"""Corpora that `documents` and `load` know."""
