@@ -1,0 +1,85 @@
+"""Sphinx hooks: API pages by static analysis, and links from the text to them."""
+
+import re
+
+from docutils import nodes
+from sphinx import addnodes
+from sphinx.transforms.post_transforms import SphinxPostTransform
+
+SHAPE = re.compile(r"(jaxtyping\.\w+\[[^'\"\[\]]*?, )([^'\"\[\]]*)\]")
+LONG = re.compile(
+    r"(?<!= )(?<![\w.~])"
+    r"((?:jaxtyping|torch|numpy|matplotlib|collections\.abc|triton\.language)\.(?:\w+\.)*[A-Z]\w*)"
+)
+NAME = re.compile(r"minillm(\.\w+)+(\(\))?")
+
+
+def shorten(app, what, name, obj, options, args, retann):
+    """Give jaxtyping's shapes back the quotes that autoapi drops; show `Tensor`, not its path."""
+
+    def fix(text):
+        return LONG.sub(r"~\1", SHAPE.sub(r"\1'\2']", text)) if text else text
+
+    return fix(args), fix(retann)
+
+
+def skip(app, what, name, obj, skip, options):
+    """Document an object once, where it is defined, and only if it has a docstring."""
+    return True if getattr(obj, "imported", False) or not getattr(obj, "docstring", "x") else None
+
+
+def reread(app, env, added, changed, removed):
+    """Read the API pages at every build: Sphinx cannot see that they depend on the source."""
+    return [name for name in env.found_docs if name.startswith("book/reference/")]
+
+
+class LinkNames(SphinxPostTransform):
+    """Turn a full name in code type, such as `minillm.nn.ops.Ops`, into a link to its API page."""
+
+    default_priority = 5
+
+    def run(self, **_):
+        objects = self.env.get_domain("py").objects
+        for literal in list(self.document.findall(nodes.literal)):
+            text = literal.astext()
+            name = text.removesuffix("()")
+            if not NAME.fullmatch(text) or name not in objects:
+                continue
+            if any(isinstance(up, (nodes.reference, nodes.title)) for up in _ancestors(literal)):
+                continue
+            if self.env.docname == objects[name].docname:
+                continue
+            target = addnodes.pending_xref(
+                "", refdomain="py", reftype="obj", reftarget=name, refdoc=self.env.docname
+            )
+            literal.replace_self(target)
+            target += literal
+
+
+def _ancestors(node):
+    while node.parent is not None:
+        node = node.parent
+        yield node
+
+
+def edit_text(app, pagename, templatename, context, doctree):
+    """Point "suggest edit" at the text that a person edits, not at the notebook made from it."""
+    todo = list(context.get("header_buttons", []))
+    folder = pagename.split("/")[0]
+    source = {"chapters": "chapters/", "exercises": "solutions/"}.get(folder)
+    while todo:
+        button = todo.pop()
+        todo += button.get("buttons", [])
+        if "/edit/" in (button.get("url") or "") and source:
+            url = button["url"].replace(".ipynb", ".md")
+            button["url"] = url.replace(f"/{folder}/", f"/{source}")
+
+
+def setup(app):
+    """Connect the hooks."""
+    app.connect("html-page-context", edit_text, priority=900)
+    app.connect("autodoc-process-signature", shorten)
+    app.connect("autodoc-skip-member", skip)
+    app.connect("env-get-outdated", reread)
+    app.add_post_transform(LinkNames)
+    return {"version": "2", "parallel_read_safe": True, "parallel_write_safe": True}
