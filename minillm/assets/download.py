@@ -4,11 +4,12 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from tqdm.std import tqdm
 
-from minillm.assets.errors import CacheError, DownloadError
+from minillm.assets.errors import AssetError, CacheError, DownloadError, MemberError
 from minillm.assets.registry import Asset
 
 # pip asks an sdist's build backend for the package's metadata, which would install the backend and
@@ -34,6 +35,7 @@ def prepare_metadata_for_build_wheel(metadata_directory, config_settings=None):
 """
 _BACKENDS = ("setuptools/build_meta.py", "hatchling/build.py")
 _DISK = ("No space left on device", "Disk quota exceeded", "File too large", "[Errno 28]")
+_DAMAGE = ("is invalid.", "EOFError", "end-of-stream marker", "ReadError", "BadZipFile")
 _NETWORK = (
     "NewConnectionError",
     "NameResolutionError",
@@ -58,10 +60,10 @@ def download(asset: Asset, folder: Path) -> Path:
     archives, scratch, stand_in = folder / "archive", folder / "scratch", folder / "backend"
     for path in (archives, scratch, stand_in):
         path.mkdir()
-    environment = os.environ | {"TMPDIR": str(scratch), "PYTHONUTF8": "1", "NO_COLOR": "1"}
+    environment = _environment(scratch)
     if asset.sdist:
         _write_backends(asset, stand_in)
-        parts = [str(stand_in), os.environ.get("PYTHONPATH", "")]
+        parts = [str(stand_in), environment.get("PYTHONPATH", "")]
         environment["PYTHONPATH"] = os.pathsep.join(p for p in parts if p)
     log = folder / "pip.log"
     with log.open("wb") as stream:
@@ -79,6 +81,13 @@ def download(asset: Asset, folder: Path) -> Path:
     if code or len(found) != 1:
         raise _failure(asset, log.read_text(encoding="utf-8", errors="replace"))
     return found[0]
+
+
+def _environment(scratch: Path) -> dict[str, str]:
+    """The user's settings of pip, less those that speak about installing."""
+    about_installing = {"PIP_CONSTRAINT", "PIP_REQUIREMENT", "PIP_REQUIRE_VIRTUALENV"}
+    kept = {name: value for name, value in os.environ.items() if name not in about_installing}
+    return kept | {"TMPDIR": str(scratch), "PYTHONUTF8": "1", "NO_COLOR": "1"}
 
 
 def _command(asset: Asset, destination: Path) -> list[str]:
@@ -123,15 +132,14 @@ def _shows_progress() -> bool:
 
 def _bytes_in(folder: Path) -> int:
     total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_size if path.is_file() else 0
-        except OSError:  # pip has just moved it
-            continue
+    for parent, _, files in os.walk(folder):  # which forgives folders that pip has just removed
+        for file in files:
+            with suppress(OSError):
+                total += os.stat(os.path.join(parent, file)).st_size
     return total
 
 
-def _failure(asset: Asset, log: str) -> Exception:
+def _failure(asset: Asset, log: str) -> AssetError:
     tail = "\n".join(f"    {line}" for line in log.strip().splitlines()[-6:]) or "    (nothing)"
     what = f"asset {asset.name!r}: pip could not download {asset.requirement}: "
     if "No module named pip" in log:
@@ -139,11 +147,19 @@ def _failure(asset: Asset, log: str) -> Exception:
     elif any(sign in log for sign in _DISK):
         return CacheError(
             f"asset {asset.name!r}: the disk is full; the download needs about "
-            f"{(asset.download + asset.size) / 1e6:.0f} MB. Free some, or set MINILLM_CACHE to a folder "
-            f"on a larger disk. pip said:\n{tail}"
+            f"{(asset.download + asset.size) / 1e6:.0f} MB. Free some, or set MINILLM_CACHE to a "
+            f"folder on a larger disk. pip said:\n{tail}"
+        )
+    elif any(sign in log for sign in _DAMAGE):
+        return MemberError(
+            f"asset {asset.name!r}: the archive of {asset.requirement} is damaged or cut short. "
+            f"Nothing was kept. Fetch it again. pip said:\n{tail}"
         )
     elif any(sign in log for sign in _NETWORK):
-        way = "the package index cannot be reached. Check the network or the proxy, then try again."
+        way = (
+            "the package index cannot be reached, or the connection broke off. Check the network "
+            "or the proxy, then try again."
+        )
     elif "No matching distribution" in log or "Could not find a version" in log:
         way = (
             "the index that pip is set to use does not offer that version. See `pip config list`; "

