@@ -4,6 +4,7 @@ import re
 
 from docutils import nodes
 from sphinx import addnodes
+from sphinx.ext.napoleon import Config, GoogleDocstring
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
 SHAPE = re.compile(r"(jaxtyping\.\w+\[[^'\"\[\]]*?, )([^'\"\[\]]*)\]")
@@ -11,6 +12,11 @@ LONG = re.compile(
     r"(?<!= )(?<![\w.~])"
     r"((?:jaxtyping|torch|numpy|matplotlib|collections\.abc|triton\.language)\.(?:\w+\.)*[A-Z]\w*)"
 )
+LINKED = (nodes.reference, nodes.title, addnodes.pending_xref)
+KEPT = re.compile(
+    r"((?::[\w:]+:)?``[^`]+``|(?::[\w:]+:)?`[^`]+`|(?<![\w*])\*{1,2}\w(?:[^*]*\w)?\*{1,2}(?![\w*]))"
+)
+SPECIAL = re.compile(r"([*|\\]|(?<=\w)_(?!\w))")
 NAME = re.compile(r"minillm(\.\w+)+(\(\))?")
 
 
@@ -28,6 +34,30 @@ def skip(app, what, name, obj, skip, options):
     return True if getattr(obj, "imported", False) or not getattr(obj, "docstring", "x") else None
 
 
+def plain_docstring(app, what, name, obj, options, lines):
+    """Read docstrings as plain text: `x` is code; *, | and _ are themselves; `Args:` a list."""
+    literal = False
+    for i, line in enumerate(lines):
+        indented = line[:1].isspace()
+        literal = (literal and (indented or not line)) or line.rstrip().endswith("::")
+        if literal or line.lstrip().startswith((">>>", "..")):
+            continue
+        marker, rest = re.match(r"(\s*(?:[*-] )?)(.*)", line).groups()
+        parts = KEPT.split(rest)
+        parts[0::2] = [SPECIAL.sub(r"\\\1", part) for part in parts[0::2]]
+        parts[1::2] = [f"``{p.strip('`')}``" if p[0] == "`" else p for p in parts[1::2]]
+        lines[i] = marker + "".join(parts)
+    if what in ("function", "method", "class", "exception"):
+        google = GoogleDocstring(lines, Config(napoleon_use_ivar=True), app, what, name, obj)
+        lines[:] = google.lines()
+
+
+def alias(app, env, node, contnode):
+    """Show a name in a signature as it is where no page explains it, such as a type alias."""
+    in_signature = any(isinstance(up, addnodes.desc_signature) for up in _ancestors(node))
+    return contnode if node.get("refdomain") == "py" and in_signature else None
+
+
 def reread(app, env, added, changed, removed):
     """Read the API pages at every build: Sphinx cannot see that they depend on the source."""
     return [name for name in env.found_docs if name.startswith("book/reference/")]
@@ -39,13 +69,14 @@ class LinkNames(SphinxPostTransform):
     default_priority = 5
 
     def run(self, **_):
+        """Replace every name that is in the index and not linked yet."""
         objects = self.env.get_domain("py").objects
         for literal in list(self.document.findall(nodes.literal)):
             text = literal.astext()
             name = text.removesuffix("()")
             if not NAME.fullmatch(text) or name not in objects:
                 continue
-            if any(isinstance(up, (nodes.reference, nodes.title)) for up in _ancestors(literal)):
+            if any(isinstance(up, LINKED) for up in _ancestors(literal)):
                 continue
             if self.env.docname == objects[name].docname:
                 continue
@@ -79,7 +110,9 @@ def setup(app):
     """Connect the hooks."""
     app.connect("html-page-context", edit_text, priority=900)
     app.connect("autodoc-process-signature", shorten)
+    app.connect("autodoc-process-docstring", plain_docstring)
     app.connect("autodoc-skip-member", skip)
+    app.connect("missing-reference", alias)
     app.connect("env-get-outdated", reread)
     app.add_post_transform(LinkNames)
     return {"version": "2", "parallel_read_safe": True, "parallel_write_safe": True}

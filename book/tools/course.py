@@ -1,4 +1,4 @@
-"""What the course consists of, read from `book/curriculum.yml`, `_config.yml` and the files themselves."""
+"""What the course consists of, read from `book/curriculum.yml`, `_config.yml` and the files."""
 
 import ast
 import re

@@ -163,7 +163,7 @@ def complaints(notebook: NotebookNode, root: Path = ROOT) -> list[str]:
 
 
 def run(chapter: Path, scale: str) -> dict:
-    """Execute one chapter and store its notebook; raise `Refused` and change nothing if it may not."""
+    """Execute one chapter and store its notebook, or raise `Refused` and change nothing."""
     notebook, cost = execute(chapter, scale)
     tidy(notebook)
     stable_ids(notebook)

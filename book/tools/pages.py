@@ -1,4 +1,4 @@
-"""Write the pages that are made from the curriculum: the map, the questions, the API, the contents."""
+"""Write the pages made from the curriculum: the map, the questions, the API, the contents."""
 
 import re
 from collections import defaultdict

@@ -25,9 +25,9 @@ import nbformat
 from nbformat import NotebookNode
 
 sys.path.insert(0, str(Path(__file__).parent))
-import execute  # noqa: E402
-import pages  # noqa: E402
-from course import FRONT_MATTER, ROOT, Course  # noqa: E402
+import execute
+import pages
+from course import FRONT_MATTER, ROOT, Course
 
 SETUP_CELL = re.compile(
     r"^```\{code-cell\}[^\n]*\n(?:(?!^```\n)[^\n]*\n)*?:tags: \[minillm-setup[^\n]*\n.*?^```\n",

@@ -25,8 +25,10 @@ COLORS: dict[str, str] = {
     "yellow": "#F0E442",
     "black": "#000000",
 }
-PAPER, INK = "#FCFCFA", "#22262B"
-NIGHT, CHALK = "#16191D", "#E8E6E1"
+PAPER = "#FCFCFA"
+INK = "#22262B"
+NIGHT = "#16191D"
+CHALK = "#E8E6E1"
 CSS_DPI = 100
 """Figures are this many CSS pixels an inch wide, and are rendered at twice that."""
 
