@@ -32,8 +32,9 @@ class GPTConfig:
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "max_seq_len", "d_model", "n_layers", "n_heads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be a whole number, at least 1, got {value!r}")
         if self.d_model % self.n_heads:
             raise ValueError(
                 f"d_model {self.d_model} is not divisible by n_heads {self.n_heads}; "
@@ -158,8 +159,8 @@ GPT2_FORMAT = HubFormat(
 class GPT(nn.Module):
     """Token and position vectors, L causal blocks, and the token table again as output layer.
 
-    `block`, `final_norm` and `init` tell GPT-1 from GPT-2; `hub_format` says how checkpoints name its
-    parts; `ops` are the kernels used, `Ops()` when left out.
+    `block`, `final_norm` and `init` tell GPT-1 from GPT-2; `hub_format` says how checkpoints name
+    its parts; `ops` are the kernels used, `Ops()` when left out.
     """
 
     def __init__(
@@ -205,8 +206,8 @@ class GPT(nn.Module):
     ) -> Float[Tensor, "b n v"]:
         """Logits of the next token after each of `tokens` (only after the last with `last_only`).
 
-        `attention_mask` is False at padding and covers the cached positions too. Padding on the left
-        needs `positions` as well (by default cache.length + 0, 1, 2, …).
+        `attention_mask` is False at padding and covers the cached positions too. Padding on the
+        left needs `positions` as well (by default cache.length + 0, 1, 2, …).
         """
         start = 0 if cache is None else cache.length
         self._check(tokens, positions, attention_mask, start)
@@ -240,7 +241,7 @@ class GPT(nn.Module):
             )
         if attention_mask is not None and attention_mask.shape != (tokens.shape[0], end):
             raise ValueError(
-                f"attention_mask must have shape {(tokens.shape[0], end)} (cached and new), "
+                f"attention_mask must be {(tokens.shape[0], end)} (cached and new positions), "
                 f"got {tuple(attention_mask.shape)}"
             )
 
@@ -282,6 +283,6 @@ def gpt_tiny(vocab_size: int, *, ops: Ops | None = None, **overrides: Any) -> GP
 
 
 def gpt_mini(vocab_size: int, *, ops: Ops | None = None, **overrides: Any) -> GPT:
-    """A GPT-2 of 10.7M parameters besides its token table, for training on a laptop."""
+    """A GPT-2 of 10.7M parameters besides its token table, to train on a laptop."""
     numbers = {"max_seq_len": 256, "d_model": 384, "n_layers": 6, "n_heads": 6, **overrides}
     return GPT(GPTConfig(vocab_size=vocab_size, **numbers), ops=ops)

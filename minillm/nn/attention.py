@@ -47,7 +47,7 @@ def causal_mask(
 
 
 def padding_mask(attention_mask: Bool[Tensor, "b s"]) -> Bool[Tensor, "b 1 1 s"]:
-    """Turn "here is a real token" per key into a mask that hides the other keys from every query."""
+    """Turn one flag per key, "a real token is here", into a mask that hides the other keys."""
     if attention_mask.dtype != torch.bool or attention_mask.ndim != 2:
         raise ValueError(
             f"attention_mask must be boolean with shape (batch, keys), got {attention_mask.dtype} "
@@ -127,10 +127,10 @@ def scaled_dot_product_attention(
 class MultiHeadAttention(nn.Module):
     """Concat(head₁ … headₕ) Wᴼ, headᵢ = Attention(x Wᵢ^Q, m Wᵢ^K, m Wᵢ^V) (Vaswani et al., 3.2.2).
 
-    m is x itself, or another sequence in cross-attention. `n_kv_heads` = 1 is multi-query attention
-    (Shazeer 2019), 1 < n_kv_heads < n_heads grouped-query attention (Ainslie et al. 2023). `dropout`
-    acts on the weights while training. `attention` is the operation that does the work: any function
-    with the signature of `scaled_dot_product_attention`.
+    m is x itself, or another sequence in cross-attention. `n_kv_heads` = 1 is multi-query
+    attention (Shazeer 2019), 1 < n_kv_heads < n_heads grouped-query (Ainslie et al. 2023).
+    `dropout` acts on the weights while training. `attention` is the operation that does the work:
+    any function with the signature of `scaled_dot_product_attention`.
     """
 
     def __init__(
@@ -172,7 +172,7 @@ class MultiHeadAttention(nn.Module):
     ) -> Float[Tensor, "b t d"]:
         """Attend from `x` to itself, or to `memory` when given (cross-attention).
 
-        With a `cache`, the keys and values of `x` are appended to it and `x` attends to all of them.
+        With a `cache`, the keys and values of `x` join it, and `x` attends to all it then holds.
         """
         if memory is not None and cache is not None:
             raise ValueError("memory does not grow while decoding: give memory or cache, not both")

@@ -14,7 +14,7 @@ def relu(x: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
 
 
 def gelu_exact(x: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-    """½ x (1 + erf(x/√2)) = x Φ(x), Φ the standard normal's distribution (Hendrycks and Gimpel 2016)."""
+    """½ x (1 + erf(x/√2)) = x Φ(x), Φ standard normal (Hendrycks and Gimpel 2016)."""
     return 0.5 * x * (1 + torch.erf(x / math.sqrt(2)))
 
 

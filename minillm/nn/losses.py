@@ -48,7 +48,7 @@ def cross_entropy(
 def z_loss(
     logits: Float[Tensor, "*n v"], keep: Bool[Tensor, "*n"] | None = None
 ) -> Float[Tensor, ""]:
-    """⟨(log Σᵥ exp logits)²⟩, a mean, which keeps logits from drifting (Chowdhery et al. 2022, sec. 5).
+    """⟨(log Σᵥ exp logits)²⟩, a mean, keeps logits from drifting (Chowdhery et al. 2022, sec. 5).
 
     PaLM adds 1e-4 times this to the loss. `keep` selects the positions that count.
     """

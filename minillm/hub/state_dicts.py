@@ -1,0 +1,95 @@
+"""Hugging Face state dicts in and out of a model, by the key map that the model carries."""
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from minillm.models.hub_format import HubFormat
+
+
+def expand(hub_format: HubFormat, n_layers: int) -> dict[str, tuple[str, ...]]:
+    """Their tensor name → ours, several where theirs is ours side by side, for every layer."""
+    pairs = {}
+    for theirs, ours in hub_format.keys.items():
+        names = (ours,) if isinstance(ours, str) else ours
+        for i in range(n_layers) if "{i}" in theirs else (0,):
+            pairs[theirs.replace("{i}", str(i))] = tuple(n.replace("{i}", str(i)) for n in names)
+    return pairs
+
+
+@torch.no_grad()
+def load_hf(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
+    """Copy a Hugging Face state dict into `model`: every tensor of both used exactly once.
+
+    Values are converted to the type and device of the model. Nothing is copied unless all fits.
+    """
+    hub_format, pairs = model.hub_format, expand(model.hub_format, model.config.n_layers)
+    given = _named_in_full(hub_format, state_dict)
+    own = model.state_dict()
+    _check_names(pairs, given, own, hub_format)
+    copies = []
+    for theirs, ours in pairs.items():
+        tensor = given[theirs].T if theirs.endswith(hub_format.transposed) else given[theirs]
+        rows = sum(own[name].shape[0] for name in ours)
+        if tensor.shape != (rows, *own[ours[0]].shape[1:]):
+            raise ValueError(
+                f"{theirs} has shape {tuple(given[theirs].shape)}, which does not fit "
+                f"{' + '.join(f'{n} {tuple(own[n].shape)}' for n in ours)}; "
+                "build the model with the numbers of the checkpoint's config.json"
+            )
+        copies += zip(ours, tensor.split([own[name].shape[0] for name in ours]), strict=True)
+    for name, values in copies:
+        own[name].copy_(values)
+
+
+@torch.no_grad()
+def to_hf(model: nn.Module) -> dict[str, Tensor]:
+    """Return a Hugging Face state dict with copies of the model's tensors, tied ones included."""
+    hub_format, own = model.hub_format, model.state_dict()
+    out = {}
+    for theirs, ours in expand(hub_format, model.config.n_layers).items():
+        tensor = torch.cat([own[name] for name in ours])
+        tensor = tensor.T if theirs.endswith(hub_format.transposed) else tensor
+        out[theirs] = tensor.clone(memory_format=torch.contiguous_format)
+    return out | {name: out[source] for name, source in hub_format.tied.items()}
+
+
+def _named_in_full(hub_format: HubFormat, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Drop obsolete entries, add a missing prefix, and check and drop tied copies."""
+    given = {k: v for k, v in state_dict.items() if not k.endswith(hub_format.obsolete)}
+    if not any(name.startswith(hub_format.prefix) for name in given):
+        given = {k if k in hub_format.tied else hub_format.prefix + k: v for k, v in given.items()}
+    for name, source in hub_format.tied.items():
+        copy = given.pop(name, None)
+        if copy is not None and source in given and not torch.equal(copy, given[source]):
+            raise ValueError(
+                f"{name} differs from {source}, but this model ties them; "
+                "the checkpoint belongs to a model with a separate output layer"
+            )
+    return given
+
+
+def _check_names(
+    pairs: Mapping[str, tuple[str, ...]],
+    given: Mapping[str, Tensor],
+    own: Mapping[str, Tensor],
+    hub_format: HubFormat,
+) -> None:
+    """Raise ValueError unless the key map is a bijection between both sets of tensors."""
+    ours = [name for names in pairs.values() for name in names]
+    if sorted(ours) != sorted(own):
+        raise ValueError(f"key map does not cover the model: {_some(set(ours) ^ set(own))}")
+    missing, unknown = pairs.keys() - given.keys(), given.keys() - pairs.keys()
+    if missing or unknown:
+        raise ValueError(
+            f"not a {hub_format.fixed['architectures'][0]} of this size: "
+            f"missing {_some(missing)}; unknown {_some(unknown)}; check n_layers and the preset"
+        )
+
+
+def _some(names: Iterable[str]) -> str:
+    names = sorted(names)
+    return (
+        ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "") or "none"
+    )
