@@ -1,0 +1,42 @@
+from otter.test_files import test_case
+
+OK_FORMAT = False
+
+name = "q4_padding_bug"
+points = 2
+
+@test_case(points=None, hidden=False)
+def test_same_values(padded_attention):
+    import torch
+    torch.manual_seed(0)
+    q, k = (torch.randn(2, 1, 4, 3, dtype=torch.float64) for _ in range(2))
+    v = torch.ones(2, 1, 4, 3, dtype=torch.float64)
+    out = padded_attention(q, k, v, torch.tensor([[True] * 4, [True, True, False, False]]))
+    assert tuple(out.shape) == (2, 1, 4, 3), 'the result must have the shape of q'
+    assert not out.isnan().any(), 'there are NaNs: hide padded keys only, not whole rows of the scores'
+    gap = (out[1, :, :2] - 1).abs().max().item()
+    assert gap < 1e-09, 'every value is 1, so a weighted mean is 1: for the padded sentence the weights do not sum to 1'
+    assert (out[0] - 1).abs().max() < 1e-09, 'every value is 1, so a weighted mean is 1, also where nothing is padded'
+
+@test_case(points=None, hidden=False)
+def test_padding_does_not_matter(padded_attention):
+    import torch
+    torch.manual_seed(1)
+    q, k, v = (torch.randn(1, 2, 5, 3, dtype=torch.float64) for _ in range(3))
+    alone = torch.nn.functional.scaled_dot_product_attention(q[:, :, :3], k[:, :, :3], v[:, :, :3])
+    out = padded_attention(q, k, v, torch.tensor([[True, True, True, False, False]]))
+    gap = (out[:, :, :3] - alone).abs().max().item()
+    assert gap < 1e-09, f'three tokens alone and the same three with padding behind them differ by {gap:.2g}: no weight may go to padded keys, and the others must sum to 1'
+
+@test_case(points=None, hidden=True)
+def test_oracle(padded_attention):
+    import torch
+    torch.manual_seed(2)
+    q, k, v = (torch.randn(3, 2, 6, 5, dtype=torch.float64) for _ in range(3))
+    real = torch.arange(6)[None, :] < torch.tensor([6, 4, 1])[:, None]
+    right = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=real[:, None, None, :])
+    out = padded_attention(q, k, v, real)
+    for b, length in enumerate((6, 4, 1)):
+        gap = (out[b, :, :length] - right[b, :, :length]).abs().max().item()
+        assert gap < 1e-09, f"a sentence of {length} real tokens among 6 differs from torch's attention by {gap:.2g}"
+

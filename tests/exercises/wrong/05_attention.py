@@ -1,0 +1,312 @@
+"""Wrong answers to exercises/05_attention: each is a mistake people make, and each must fail."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+# --------------------------------------------------------------------- q1: predict shapes and bytes
+
+
+def _q1(weights_shape=(3, 16, 5, 1005), cache_bytes=2 * 24 * 3 * 4 * 1005 * 64 * 2):
+    return {"weights_shape": weights_shape, "cache_bytes": cache_bytes}
+
+
+def q1_one_table_per_key_value_head():
+    return _q1(weights_shape=(3, 4, 5, 1005))
+
+
+def q1_all_tokens_ask():
+    return _q1(weights_shape=(3, 16, 1005, 1005))
+
+
+def q1_new_tokens_not_among_keys():
+    return _q1(weights_shape=(3, 16, 5, 1000))
+
+
+def q1_transposed():
+    return _q1(weights_shape=(3, 16, 1005, 5))
+
+
+def q1_forgets_batch_axis():
+    return _q1(weights_shape=(16, 5, 1005))
+
+
+def q1_keys_only():
+    return _q1(cache_bytes=24 * 3 * 4 * 1005 * 64 * 2)
+
+
+def q1_counts_query_heads():
+    return _q1(cache_bytes=2 * 24 * 3 * 16 * 1005 * 64 * 2)
+
+
+def q1_one_layer():
+    return _q1(cache_bytes=2 * 3 * 4 * 1005 * 64 * 2)
+
+
+def q1_before_the_step():
+    return _q1(cache_bytes=2 * 24 * 3 * 4 * 1000 * 64 * 2)
+
+
+def q1_four_bytes():
+    return _q1(cache_bytes=2 * 24 * 3 * 4 * 1005 * 64 * 4)
+
+
+# ---------------------------------------------------------------------------------- q2: causal mask
+
+
+def q2_top_left_aligned(t, s):
+    return torch.ones(t, s).tril().bool()
+
+
+def q2_not_itself(t, s):
+    return torch.ones(t, s).tril(s - t - 1).bool()
+
+
+def q2_upper_triangle(t, s):
+    return torch.ones(t, s).triu(s - t).bool()
+
+
+def q2_float_mask(t, s):
+    return torch.ones(t, s).tril(s - t)
+
+
+def q2_transposed(t, s):
+    return torch.ones(t, s).tril(s - t).bool().T
+
+
+def q2_sees_everything(t, s):
+    return torch.ones(t, s).bool()
+
+
+def q2_additive(t, s):
+    return torch.zeros(t, s).masked_fill(~torch.ones(t, s).tril(s - t).bool(), -math.inf)
+
+
+# ---------------------------------------------------------------------- q3: grouped-query attention
+
+
+def _attend(q, k, v, mask, scale=None, share=None, hide=-math.inf, dim=-1):
+    n = q.shape[1] // k.shape[1]
+    share = share or (lambda x: x.repeat_interleave(n, dim=1))
+    k, v = share(k), share(v)
+    scores = q @ k.transpose(-2, -1) * (scale or q.shape[-1] ** -0.5)
+    return scores.masked_fill(~mask, hide).softmax(dim=dim) @ v
+
+
+def q3_missing_scale(q, k, v, mask):
+    return _attend(q, k, v, mask, scale=1.0)
+
+
+def q3_scale_by_head_size(q, k, v, mask):
+    return _attend(q, k, v, mask, scale=1 / q.shape[-1])
+
+
+def q3_scale_by_model_width(q, k, v, mask):
+    return _attend(q, k, v, mask, scale=(q.shape[1] * q.shape[-1]) ** -0.5)
+
+
+def q3_repeat_instead_of_interleave(q, k, v, mask):
+    return _attend(q, k, v, mask, share=lambda x: x.repeat(1, q.shape[1] // k.shape[1], 1, 1))
+
+
+def q3_softmax_over_queries(q, k, v, mask):
+    return _attend(q, k, v, mask, dim=-2).nan_to_num()
+
+
+def q3_hides_with_zero(q, k, v, mask):
+    return _attend(q, k, v, mask, hide=0.0)
+
+
+def q3_mask_inverted(q, k, v, mask):
+    return _attend(q, k, v, ~mask | mask.all())
+
+
+def q3_ignores_mask(q, k, v, mask):
+    return _attend(q, k, v, torch.ones_like(mask))
+
+
+def q3_mask_after_softmax(q, k, v, mask):
+    n = q.shape[1] // k.shape[1]
+    k, v = k.repeat_interleave(n, dim=1), v.repeat_interleave(n, dim=1)
+    return ((q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5).softmax(dim=-1) * mask) @ v
+
+
+def q3_minus_ten(q, k, v, mask):
+    return _attend(q, k, v, mask, hide=-10.0)
+
+
+def q3_detached_weights(q, k, v, mask):
+    return _attend(q.detach(), k, v, mask) + 0 * q
+
+
+# ------------------------------------------------------------------------------ q4: the padding bug
+
+
+def _padded(q, k, v, hidden, fill=-math.inf):
+    scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
+    return scores.masked_fill(hidden, fill).softmax(dim=-1) @ v
+
+
+def q4_bug_left_in(q, k, v, real):
+    scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
+    return (scores.softmax(dim=-1) * real[:, None, None, :]) @ v
+
+
+def q4_values_zeroed(q, k, v, real):
+    return _padded(q, k, v * real[:, None, :, None], torch.zeros(1, dtype=torch.bool))
+
+
+def q4_hides_padded_queries(q, k, v, real):
+    return _padded(q, k, v, ~real[:, None, :, None]).nan_to_num()
+
+
+def q4_hides_rows_too(q, k, v, real):
+    return _padded(q, k, v, ~(real[:, None, None, :] & real[:, None, :, None]), fill=0.0)
+
+
+def q4_hides_the_real_ones(q, k, v, real):
+    return _padded(q, k, v, (real & ~real.all(dim=1, keepdim=True))[:, None, None, :])
+
+
+def q4_scores_times_mask(q, k, v, real):
+    scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
+    return (scores * real[:, None, None, :]).softmax(dim=-1) @ v
+
+
+def q4_divides_by_count(q, k, v, real):
+    return q4_bug_left_in(q, k, v, real) * real.shape[1] / real.sum(dim=1)[:, None, None, None]
+
+
+def q4_nan_rows(q, k, v, real):
+    return _padded(q, k, v, ~(real[:, None, None, :] & real[:, None, :, None]))
+
+
+# -------------------------------------------------------------------------------------- q5: entropy
+
+
+def _entropy(q, k, scale):
+    return -_terms(q, k, scale).sum(dim=-1).mean()
+
+
+def _terms(q, k, scale, dim=-1):
+    logs = (q @ k.T * scale).log_softmax(dim=dim)
+    return logs.exp() * logs
+
+
+def _q5(mean_entropy=_entropy, fraction_left=0.064):
+    return {"mean_entropy": mean_entropy, "fraction_left": fraction_left}
+
+
+def q5_bits():
+    return _q5(lambda q, k, scale: _entropy(q, k, scale) / math.log(2))
+
+
+def q5_mean_over_keys():
+    return _q5(lambda q, k, scale: -_terms(q, k, scale).mean())
+
+
+def q5_sum_over_queries():
+    return _q5(lambda q, k, scale: -_terms(q, k, scale).sum())
+
+
+def q5_sign():
+    return _q5(lambda q, k, scale: -_entropy(q, k, scale))
+
+
+def q5_over_queries():
+    return _q5(lambda q, k, scale: -_terms(q, k, scale, dim=0).sum(dim=0).mean())
+
+
+def q5_zero_times_log_zero():
+    def entropy(q, k, scale):
+        weights = (q @ k.T * scale).softmax(dim=-1)
+        return -(weights * weights.log()).sum(dim=-1).mean()
+
+    return _q5(entropy)
+
+
+def q5_log_of_weights_plus_something():
+    def entropy(q, k, scale):
+        weights = (q @ k.T * scale).softmax(dim=-1)
+        return -(weights * (weights + 1e-3).log()).sum(dim=-1).mean()
+
+    return _q5(entropy)
+
+
+def q5_own_scale():
+    return _q5(lambda q, k, scale: _entropy(q, k, q.shape[1] ** -0.5))
+
+
+def q5_divides_by_scale():
+    return _q5(lambda q, k, scale: _entropy(q, k, 1 / scale if scale else 0.0))
+
+
+def q5_fraction_with_scale():
+    return _q5(fraction_left=0.89)
+
+
+def q5_fraction_in_nats():
+    return _q5(fraction_left=0.064 * math.log(64))
+
+
+def q5_fraction_at_half_the_head_size():
+    return _q5(fraction_left=0.094)
+
+
+def q5_fraction_gone():
+    return _q5(fraction_left=0.936)
+
+
+# ------------------------------------------------------------------------------- q6: long sequences
+
+
+def _long(q, k, v, chunk, end=None, first=lambda start: start, detach=False):
+    t, pieces = q.shape[2], []
+    for start in range(0, t if end is None else end, chunk):
+        stop = min(start + chunk, t)
+        scores = q[:, :, start:stop] @ k.transpose(-2, -1) / math.sqrt(q.shape[3])
+        rows = torch.arange(stop - start)[:, None] + first(start)
+        scores = scores.masked_fill(torch.arange(t) > rows, -math.inf)
+        piece = scores.softmax(dim=-1) @ v
+        pieces.append(piece.detach() if detach else piece)
+    return torch.cat(pieces, dim=2)
+
+
+def q6_whole_table(q, k, v, chunk):
+    return _long(q, k, v, q.shape[2])
+
+
+def q6_own_chunk_only(q, k, v, chunk):
+    pieces = [x.split(chunk, dim=2) for x in (q, k, v)]
+    return torch.cat([_long(*piece, chunk) for piece in zip(*pieces, strict=True)], dim=2)
+
+
+def q6_mask_restarts(q, k, v, chunk):
+    return _long(q, k, v, chunk, first=lambda start: 0)
+
+
+def q6_drops_the_rest(q, k, v, chunk):
+    t = q.shape[2]
+    return _long(q, k, v, chunk, end=max(t // chunk, 1) * chunk)
+
+
+def q6_not_causal(q, k, v, chunk):
+    return _long(q, k, v, chunk, first=lambda start: q.shape[2])
+
+
+def q6_full_mask_for_every_piece(q, k, v, chunk):
+    torch.ones(q.shape[2], q.shape[2]).tril()
+    return _long(q, k, v, chunk)
+
+
+def q6_calls_torch(q, k, v, chunk):
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+
+def q6_detached(q, k, v, chunk):
+    return _long(q, k, v, chunk, detach=True) + 0 * (q + k + v)
+
+
+def q6_no_scale(q, k, v, chunk):
+    return _long(q * math.sqrt(q.shape[3]), k, v, chunk)
