@@ -33,6 +33,7 @@ LIVE_ONLY = (
     "application/vnd.jupyter.widget-view+json",
     "application/vnd.jupyter.widget-state+json",
 )
+LANGUAGE = {"name": "python", "pygments_lexer": "ipython3"}
 PROBE = """
 def _probe():
     import json, re, resource, sys
@@ -85,9 +86,9 @@ def tidy(notebook: NotebookNode) -> None:
             output.get("metadata", {}).clear()
             for mime in LIVE_ONLY:
                 output.get("data", {}).pop(mime, None)
-    kept = {k: v for k, v in sorted(notebook.metadata.items()) if k in KEPT_METADATA}
-    notebook.metadata = NotebookNode(kept)
-    notebook.metadata.get("language_info", {}).pop("version", None)
+    kept = {k: v for k, v in notebook.metadata.items() if k in KEPT_METADATA}
+    kept["language_info"] = LANGUAGE
+    notebook.metadata = NotebookNode(sorted(kept.items()))
     notebook.metadata.get("jupytext", {}).pop("text_representation", None)
 
 
