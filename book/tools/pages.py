@@ -26,18 +26,28 @@ def planned(course: Course) -> dict[Path, str]:
 
 
 def course_map(course: Course) -> str:
-    """Return the map of the forty chapters: what each is about, linked where it is written."""
-    lines = [""]
+    """Return the map of the forty chapters, a card for each part; written chapters are links."""
+    lines = ["", "::::{grid} 1 1 2 2", ":gutter: 3", ""]
     for part in course.plan["parts"]:
-        lines += [f"**{part['title']}**", "", "| | chapter | about |", "| --: | :-- | :-- |"]
+        lines += [":::{grid-item-card}", ":class-card: course-part", f"**{part['title']}**", ""]
         for chapter in course.chapters:
             if chapter.part == part["title"]:
-                title = _chapter_link(course, chapter, "../chapters/")
-                lines.append(f"| {chapter.number} | {title} | {chapter.about} |")
-        lines.append("")
+                lines += _map_entry(course, chapter)
+        lines += [":::", ""]
+    lines += ["::::", ""]
     written = len(course.written)
     lines += [f"{written} of {len(course.chapters)} chapters are written; they are the links.", ""]
     return "\n".join(lines)
+
+
+def _map_entry(course: Course, chapter: Chapter) -> list[str]:
+    """Return a chapter's item in the map: number, title, and in small print what it is about."""
+    title = _chapter_link(course, chapter, "../chapters/")
+    state = "written" if course.text_of(chapter).exists() else "planned"
+    return [
+        f'- <span class="course-number {state}">{chapter.number}</span> {title}',
+        f'  <span class="course-about">{chapter.about}</span>',
+    ]
 
 
 def _chapter_link(course: Course, chapter: Chapter, folder: str) -> str:
