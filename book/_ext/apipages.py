@@ -93,6 +93,11 @@ def _ancestors(node):
         yield node
 
 
+def one_search(app, config):
+    """Leave out the strip with a second search field; the sidebar and the button row have theirs."""
+    config.html_theme_options["navbar_persistent"] = []
+
+
 def edit_text(app, pagename, templatename, context, doctree):
     """Point "suggest edit" at the text that a person edits, not at the notebook made from it."""
     todo = list(context.get("header_buttons", []))
@@ -108,6 +113,7 @@ def edit_text(app, pagename, templatename, context, doctree):
 
 def setup(app):
     """Connect the hooks."""
+    app.connect("config-inited", one_search)
     app.connect("html-page-context", edit_text, priority=900)
     app.connect("autodoc-process-signature", shorten)
     app.connect("autodoc-process-docstring", plain_docstring)

@@ -42,7 +42,7 @@ def setup_cell(root: Path = ROOT) -> str:
     return (
         "import importlib.util\n"
         'if importlib.util.find_spec("minillm") is None:  # in Colab, for example\n'
-        f'    %pip install -q "minillm @ git+{Course(root).url}"'
+        f'    %pip install -q "minillm[chapters] @ git+{Course(root).url}"'
     )
 
 
