@@ -1,0 +1,219 @@
+"""What a person writes and what is made from it belong together, and chapters keep their form."""
+
+import ast
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import execute
+import jupytext
+import nbformat
+import pytest
+import sync
+from course import LABEL, Course
+
+ROOT = Path(__file__).resolve().parents[2]
+COURSE = Course(ROOT)
+WRITTEN = COURSE.written
+CHAPTERS = pytest.mark.parametrize("chapter", WRITTEN, ids=[c.stem for c in WRITTEN])
+NOTEBOOKS = sorted([*ROOT.glob("chapters/*.ipynb"), *ROOT.glob("exercises/*.ipynb")])
+# Points 2 to 13 of a chapter, each the home of one `## ` section; words that its title may use.
+ANATOMY = (
+    ("Does it match?", r"match|agree|equal"),
+    ("Break it", r"break|without"),
+    ("Explore", r"explore|play"),
+    ("Cost", r"cost"),
+    ("On real data", r"real"),
+    ("Pitfalls and myth checks", r"pitfall|myth"),
+    ("In the wild", r"in the wild"),
+    ("Interview questions", r"^interview questions$"),
+    ("Exercises", r"exercise"),
+    ("Further reading", r"further reading"),
+)
+
+
+def text_of(chapter):
+    return COURSE.text_of(chapter).read_text("utf8")
+
+
+def code_cells(chapter):
+    cells = jupytext.reads(text_of(chapter), fmt="md:myst").cells
+    return [c.source for c in cells if c.cell_type == "code"]
+
+
+def prose(chapter):
+    """The text less its fenced blocks, so that a `#` comment is no heading."""
+    return re.sub(r"^(`{3,}).*?^\1\s*$", "", text_of(chapter), flags=re.DOTALL | re.MULTILINE)
+
+
+def test_everything_generated_is_in_step():
+    done = subprocess.run(
+        [sys.executable, "book/tools/sync.py", "--check"], cwd=ROOT, text=True, capture_output=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@CHAPTERS
+def test_stored_outputs_belong_to_the_text(chapter):
+    stored = nbformat.read(COURSE.text_of(chapter).with_suffix(".ipynb"), 4)
+    source = jupytext.reads(text_of(chapter), fmt="md:myst")
+    stamp = stored.metadata["minillm"]["source"]
+    assert stamp == execute.source_hash(source), f"make execute CH={chapter.number:02d}"
+    assert stamp == execute.source_hash(stored)
+    counts = [c.execution_count for c in stored.cells if c.cell_type == "code"]
+    assert all(counts), "a cell was never executed"
+
+
+@CHAPTERS
+def test_stored_outputs_are_fit_for_readers(chapter):
+    stored = nbformat.read(COURSE.text_of(chapter).with_suffix(".ipynb"), 4)
+    assert execute.complaints(stored) == []
+    assert COURSE.text_of(chapter).with_suffix(".ipynb").stat().st_size <= execute.MAX_BYTES
+
+
+@CHAPTERS
+def test_listings_are_the_librarys_present_source(chapter):
+    from minillm.viz import show
+
+    stored = nbformat.read(COURSE.text_of(chapter).with_suffix(".ipynb"), 4)
+    for cell in stored.cells:
+        for output in cell.get("outputs", []):
+            text = output.get("data", {}).get("text/markdown", "")
+            if match := re.match(r"`(minillm[\w.]+)`, from ", text):
+                assert show(named(match.group(1)))._repr_markdown_() == text, match.group(1)
+
+
+def named(path):
+    """Import `package.module.Class.method`."""
+    parts = path.split(".")
+    for split in range(len(parts), 0, -1):
+        try:
+            found = importlib.import_module(".".join(parts[:split]))
+        except ModuleNotFoundError:
+            continue
+        for attribute in parts[split:]:
+            found = getattr(found, attribute)
+        return found
+    raise AssertionError(path)
+
+
+@CHAPTERS
+def test_anatomy_is_complete_and_in_order(chapter):
+    headings = re.findall(r"^## (.+)$", prose(chapter), re.MULTILINE)
+    assert len(headings) >= 12, f"{len(headings)} sections: {headings}"
+    place = 0
+    for point, words in ANATOMY:
+        places = [
+            i for i, h in enumerate(headings) if i >= place and re.search(words, h, re.IGNORECASE)
+        ]
+        assert places, f"no section for {point!r} after {headings[:place]} in {headings}"
+        place = places[0] + 1
+
+
+@CHAPTERS
+def test_header_card_comes_first_and_states_the_measured_cost(chapter):
+    head = prose(chapter).split("\n## ")[0]
+    assert re.search(r"^:::+ ?\{", head, re.MULTILINE), "no header card before the first section"
+    line = re.search(r"\*\*Measured cost\*\*: (.+)", head)
+    assert line, "the header card needs a line that starts with **Measured cost**:"
+    assert re.search(r"\d+ (s|min), [\d.]+ GiB", line.group(1)), line.group(1)
+    assert f"chapters/{chapter.stem}.ipynb" in line.group(1), "no Colab link"
+
+
+@CHAPTERS
+def test_cells_are_short(chapter):
+    for source in code_cells(chapter):
+        lines = [line for line in source.splitlines() if line.strip()]
+        assert len(lines) < 20, f"{len(lines)} lines in the cell that starts {lines[0]!r}"
+
+
+def public_names():
+    """Every public function and class of the library, and the module it is defined in."""
+    found = {}
+    for module in COURSE.modules:
+        path = ROOT / "minillm" / Path(*module.split(".")).with_suffix(".py")
+        for node in ast.parse(path.read_text("utf8")).body:
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name[0] != "_":
+                found[node.name] = module
+    return found
+
+
+@CHAPTERS
+def test_no_chapter_redefines_a_public_name(chapter):
+    library = public_names()
+    for source in code_cells(chapter):
+        code = "\n".join(line for line in source.splitlines() if line.lstrip()[:1] not in "%!")
+        for node in ast.parse(code or "pass").body:
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+                home = library.get(node.name)
+                assert home is None, f"{node.name} is minillm.{home}'s: give it another name"
+
+
+@pytest.mark.parametrize("module", COURSE.modules)
+def test_every_module_has_exactly_one_home(module):
+    homes = COURSE.homes[module]
+    assert len(homes) == 1, f"{module}: {homes}; front matter, or book/curriculum.yml before that"
+
+
+@CHAPTERS
+def test_a_chapter_is_the_home_of_modules_that_exist(chapter):
+    from course import front_matter
+
+    listed = front_matter(COURSE.text_of(chapter))["minillm"]["modules"]
+    missing = [m for m in listed if m not in COURSE.modules and not m.endswith(".*")]
+    assert not missing, f"{missing} are no modules of minillm"
+
+
+@CHAPTERS
+def test_a_chapter_answers_its_questions_once(chapter):
+    labels = LABEL.findall(text_of(chapter))
+    assert sorted(labels) == sorted(chapter.questions), "labels such as (q-10)= before a ### line"
+    section = text_of(chapter).split("## Interview questions")[1].split("\n## ")[0]
+    assert sorted(LABEL.findall(section)) == sorted(labels)
+    answers = re.findall(r"^\([qiack]-\d\d\)=\n(### [^\n]+\n.*?)(?=^\(|\Z)", section, re.S | re.M)
+    assert len(answers) == len(labels), "each label stands on its own line before its question"
+    assert all(len(answer.split()) > 25 for answer in answers), "an answer is a few sentences"
+
+
+def test_the_curriculum_has_forty_chapters_and_each_question_once():
+    assert [c.number for c in COURSE.chapters] == list(range(1, 41))
+    ids = [label for c in COURSE.chapters for label in c.questions]
+    assert len(ids) == len(set(ids))
+    kinds = {kind: sum(label.startswith(kind) for label in ids) for kind in "qiack"}
+    assert kinds == {"q": 30, "i": 42, "a": 7, "c": 44, "k": 15}
+
+
+def test_interview_page_lists_every_question_and_links_the_answered():
+    page = (ROOT / "book" / "interview.md").read_text("utf8")
+    for chapter in COURSE.chapters:
+        for label in chapter.questions:
+            assert page.count(f"({label})") == 1
+            assert (f"<{label}>`" in page) == (label in COURSE.answers)
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_first_code_cell_is_the_setup_cell(notebook):
+    cells = [c for c in nbformat.read(notebook, 4).cells if c.cell_type == "code"]
+    assert cells[0].source == sync.setup_cell(ROOT)
+    assert sum("pip install" in c.source for c in cells) == 1
+
+
+def test_colab_links_open_notebooks_that_exist():
+    texts = [*ROOT.glob("chapters/*.md"), *ROOT.glob("book/*.md"), ROOT / "README.md"]
+    found = 0
+    for path in [*texts, *NOTEBOOKS]:
+        for link in re.findall(r"https://colab\.research[^\s)\"'\\]+", path.read_text("utf8")):
+            start = sync.colab_url(COURSE, "")
+            assert link.startswith(start), f"{path.name}: {link} is not this repository"
+            assert (ROOT / link.removeprefix(start)).exists(), f"{path.name}: {link}"
+            found += 1
+    assert found >= len(WRITTEN)
+
+
+def test_every_page_is_in_the_contents():
+    toc = (ROOT / "book" / "_toc.yml").read_text("utf8")
+    pages = [*ROOT.glob("book/*.md"), *ROOT.glob("chapters/*.md"), *ROOT.glob("exercises/*.ipynb")]
+    names = [p.relative_to(ROOT).with_suffix("").as_posix() for p in pages]
+    assert [name for name in names if not re.search(rf": {name}$", toc, re.MULTILINE)] == []
