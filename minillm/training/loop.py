@@ -45,8 +45,15 @@ class Record:
     eval: float | None = None  # what `evaluate` returned, after the update
 
 
-def next_token_loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, int]:
-    """Summed cross-entropy of (inputs, targets), and the number of targets that count (≠ −100)."""
+def next_token_loss(
+    model: nn.Module,
+    batch: tuple[Tensor, Tensor],
+    cross_entropy: Callable[..., Tensor] = cross_entropy,
+) -> tuple[Tensor, int]:
+    """Summed cross-entropy of (inputs, targets), and the number of targets that count (≠ −100).
+
+    For a fused cross-entropy: `partial(next_token_loss, cross_entropy=TORCH_OPS.cross_entropy)`.
+    """
     inputs, targets = batch
     loss = cross_entropy(model(inputs), targets, reduction="sum")
     return loss, int((targets != -100).sum())
