@@ -1,6 +1,6 @@
 """Training throughput against GPT-2 of transformers, interleaved: `python bench_training.py`.
 
-Both sides have the same sizes (about 12M parameters), the same random tokens, PyTorch's fused AdamW,
+Both sides have the same sizes (about 12M parameters), the same random tokens, a fused AdamW,
 clipping at 1 and equal precision. Only the ratios mean something, since the machine may be shared:
 each round times one update of each side in turn, and the medians over the rounds are compared.
 """
@@ -73,7 +73,7 @@ def measure(rounds: int, dtype: torch.dtype | None, device: str) -> dict[str, fl
     data = TokenWindows(tokens, SEQ_LEN, BATCH)
     autocast = partial(torch.autocast, device, dtype or torch.bfloat16, enabled=dtype is not None)
     sides = {
-        "minillm": ours(data, autocast, device),
+        "minillm": ours(data, autocast, device, dtype),
         "transformers": theirs(data, autocast, device),
     }
     sizes = {name: size for name, (size, _) in sides.items()}
