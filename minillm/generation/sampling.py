@@ -1,0 +1,164 @@
+"""From logits to the next token: greedy choice, sampling, and the filters in front of them.
+
+Every filter is a pure function from logits to logits, −∞ for what it removes, so filters chain.
+The order matters (temperature before top-p keeps other tokens than top-p before temperature);
+:class:`Sampler` fixes it to that of transformers and vLLM:
+repetition penalty → temperature → top-k → top-p → min-p → draw.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+REMOVED = -math.inf
+
+
+def temperature(logits: Float[Tensor, "... v"], t: float) -> Float[Tensor, "... v"]:
+    """logits / t: below 1 the distribution sharpens, above 1 it flattens (Ackley et al. 1985)."""
+    if not 0 < t < math.inf:
+        raise ValueError(
+            f"temperature is {t}: it divides the logits, so use a number above 0, or `greedy` for 0"
+        )
+    return logits / t
+
+
+def top_k(logits: Float[Tensor, "... v"], k: int) -> Float[Tensor, "... v"]:
+    """Keep the k largest logits and whatever ties with the k-th (Fan et al. 2018)."""
+    if k < 1:
+        raise ValueError(f"top_k is {k}: one token must be left at least; None keeps all of them")
+    kth_largest = logits.topk(min(k, logits.shape[-1])).values[..., -1:]
+    return logits.masked_fill(logits < kth_largest, REMOVED)
+
+
+def top_p(logits: Float[Tensor, "... v"], p: float) -> Float[Tensor, "... v"]:
+    """Keep the smallest set of likeliest tokens with mass ≥ p, the nucleus (Holtzman et al. 2020).
+
+    The token that crosses p belongs to the set, so the kept mass may exceed p and is never empty.
+    Below, the same is said from the other end, where sums of small numbers lose less: a token stays
+    while it and all less likely ones weigh more than 1 − p, so while those above weigh less than p.
+    """
+    if not 0 < p <= 1:
+        raise ValueError(
+            f"top_p is {p}: it is a probability mass, 0 < p <= 1 (1 keeps every token)"
+        )
+    if p == 1:
+        return logits
+    ascending, order = logits.sort(dim=-1)
+    removed = ascending.softmax(-1).cumsum(-1) <= 1 - p
+    removed[..., -1] = False
+    return logits.masked_fill(removed.scatter(-1, order, removed), REMOVED)
+
+
+def min_p(logits: Float[Tensor, "... v"], p: float) -> Float[Tensor, "... v"]:
+    """Keep tokens with probability ≥ p · (that of the likeliest token) (Nguyen et al. 2024)."""
+    if not 0 < p <= 1:
+        raise ValueError(
+            f"min_p is {p}: it is a share of the largest probability, use 0 < p <= 1 or None"
+        )
+    probabilities = logits.softmax(-1)
+    threshold = p * probabilities.amax(-1, keepdim=True)
+    return logits.masked_fill(probabilities < threshold, REMOVED)
+
+
+def repetition_penalty(
+    logits: Float[Tensor, "b v"], previous_tokens: Int[Tensor, "b t"], penalty: float
+) -> Float[Tensor, "b v"]:
+    """For tokens seen, logit / penalty if positive and logit · penalty if not (Keskar et al. 2019).
+
+    Both make a token less likely when penalty > 1, and a token seen twice is punished once.
+    An id of −1 in `previous_tokens` marks padding and is skipped.
+    """
+    if not 0 < penalty < math.inf:
+        raise ValueError(
+            f"repetition_penalty is {penalty}: use a number above 0 (1 is neutral, 1.1 is mild)"
+        )
+    vocab_size = logits.shape[-1]
+    if previous_tokens.numel() == 0:
+        return logits
+    smallest, largest = int(previous_tokens.min()), int(previous_tokens.max())
+    if smallest < -1 or largest >= vocab_size:
+        raise ValueError(
+            f"token id {smallest if smallest < -1 else largest} is not among the {vocab_size} "
+            "logits: are tokenizer and model a pair?"
+        )
+    seen = torch.zeros(logits.shape[0], vocab_size + 1, dtype=torch.bool, device=logits.device)
+    seen.scatter_(1, previous_tokens.long() % (vocab_size + 1), True)  # −1: the extra column
+    seen = seen[:, :vocab_size]
+    return torch.where(seen, torch.where(logits < 0, logits * penalty, logits / penalty), logits)
+
+
+def greedy(
+    logits: Float[Tensor, "... v"],
+    tokens: Int[Tensor, "... t"] | None = None,
+    generator: torch.Generator | None = None,
+) -> Int[Tensor, "..."]:
+    """argmax of the logits, the first where several tie; a sampler's other arguments are unused."""
+    best = logits.max(-1)
+    _check_largest(best.values)
+    return best.indices
+
+
+def sample(
+    logits: Float[Tensor, "b v"], generator: torch.Generator | None = None
+) -> Int[Tensor, " b"]:
+    """One draw per row from softmax(logits); the same generator state gives the same tokens."""
+    _check_largest(logits.amax(-1))
+    return torch.multinomial(logits.softmax(-1), 1, generator=generator)[:, 0]
+
+
+def _check_largest(largest: Float[Tensor, "..."]) -> None:
+    """A row's largest logit is NaN or infinite exactly when its softmax is undefined."""
+    if not largest.isfinite().all():
+        bad = float(largest[~largest.isfinite()][0])
+        raise ValueError(
+            f"the largest logit of a row is {bad}, so there is no distribution to draw from: check "
+            "the weights for NaN, the activations for overflow (fp16), and that no filter or mask "
+            "has removed every token"
+        )
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Penalty, temperature, top-k, top-p, min-p, in this order, then one draw; None leaves one out.
+
+    Called with logits "b v", the tokens so far "b t" (−1 for padding) and a generator, it returns
+    ids "b".
+    """
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    repetition_penalty: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Try every filter once, so that a bad setting fails here and not after a long prompt."""
+        self.warp(torch.zeros(1, 1), torch.zeros(1, 1, dtype=torch.long))
+
+    def warp(
+        self, logits: Float[Tensor, "b v"], tokens: Int[Tensor, "b t"]
+    ) -> Float[Tensor, "b v"]:
+        """The logits that the draw is made from: −∞ where a filter removed the token."""
+        if self.repetition_penalty != 1.0:
+            logits = repetition_penalty(logits, tokens, self.repetition_penalty)
+        if self.temperature != 1.0:
+            logits = temperature(logits, self.temperature)
+        if self.top_k is not None:
+            logits = top_k(logits, self.top_k)
+        if self.top_p is not None:
+            logits = top_p(logits, self.top_p)
+        if self.min_p is not None:
+            logits = min_p(logits, self.min_p)
+        return logits
+
+    def __call__(
+        self,
+        logits: Float[Tensor, "b v"],
+        tokens: Int[Tensor, "b t"],
+        generator: torch.Generator | None = None,
+    ) -> Int[Tensor, " b"]:
+        """Draw one token per row."""
+        return sample(self.warp(logits, tokens), generator)
