@@ -124,18 +124,35 @@ def _arc(key: float, query: float, weight: float, color: str, strength: float, w
     )
 
 
-def logo(size: int = 64) -> str:
-    """Return the mark: a causal attention map of four tokens, the present one in orange."""
+def mark(size: int) -> list[str]:
+    """The mark: a causal attention map of four tokens, each one's look at itself in orange."""
     step, cell = size / 4, size / 4 * 0.82
     shades = ["#0072B2", "#2E92CC", "#56B4E9"]
-    cells = [
+    return [
         f'<rect x="{j * step + (step - cell) / 2:.2f}" y="{i * step + (step - cell) / 2:.2f}" '
         f'width="{cell:.2f}" height="{cell:.2f}" rx="{cell * 0.24:.2f}" '
         f'fill="{ORANGE if i == j else shades[(i - j - 1) % 3]}"/>'
         for i in range(4)
         for j in range(i + 1)
     ]
-    return _svg(size, size, "minillm", *cells)
+
+
+def logo() -> str:
+    """Return the mark and the name, as outlines in a blue that is readable on light and dark."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.path import Path as Outline
+    from matplotlib.textpath import TextPath
+
+    letters = TextPath((0, 0), "minillm", 46, prop=FontProperties(family="DejaVu Sans"))
+    names = {Outline.MOVETO: "M", Outline.LINETO: "L", Outline.CURVE3: "Q", Outline.CURVE4: "C"}
+    steps = [
+        names[code] + " ".join(f"{x + 80:.1f} {58 - y:.1f}" for x, y in points.reshape(-1, 2))
+        if code != Outline.CLOSEPOLY
+        else "Z"
+        for points, code in letters.iter_segments(curves=True)
+    ]
+    width = round(letters.get_extents().x1 + 84)
+    return _svg(width, 64, "minillm", *mark(64), f'<path d="{"".join(steps)}" fill="#2B84C0"/>')
 
 
 def _svg(width: int, height: int, title: str, *parts: str) -> str:
@@ -154,7 +171,9 @@ def main() -> None:
         DATA.write_text(json.dumps(measure(), ensure_ascii=False) + "\n", encoding="utf-8")
     data = json.loads(DATA.read_text(encoding="utf-8"))
     drawings = {f"cover-{theme}.svg": cover(data, theme) for theme in THEMES}
-    for name, text in (drawings | {"logo.svg": logo(), "favicon.svg": logo(32)}).items():
+    for name, text in (
+        drawings | {"logo.svg": logo(), "favicon.svg": _svg(32, 32, "minillm", *mark(32))}
+    ).items():
         (STATIC / name).write_text(text, encoding="utf-8")
         print(f"wrote book/_static/{name}")
 
