@@ -3,7 +3,6 @@
 import errno
 import os
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -21,16 +20,10 @@ _FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 
 
 def cache_dir() -> Path:
-    """`MINILLM_CACHE`, or `minillm` in the platform's folder for caches."""
+    """`MINILLM_CACHE`, or `minillm` in the user's cache folder, `~/.cache` unless set otherwise."""
     if chosen := os.environ.get("MINILLM_CACHE"):
         return Path(chosen).expanduser().resolve()
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "minillm"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "minillm"
 
 
 def path_of(asset: Asset) -> Path:
