@@ -63,7 +63,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Progress:
-    """How all questions of a set stand; shows itself as the last line of a cell, or when printed."""
+    """How all questions of a set stand; shows itself as a cell's last line, or when printed."""
 
     summary: str
     verdicts: dict[str, Verdict]
@@ -129,7 +129,7 @@ class Grader:
 
 
 def overall(results: list[Result]) -> Verdict:
-    """The verdict on a question: one stub makes it "not started", else one failed check fails it."""
+    """The verdict on a question: a stub makes it "not started", else one failed check fails it."""
     verdicts = {result.verdict for result in results}
     for verdict in ("not started", "failed"):
         if verdict in verdicts:
