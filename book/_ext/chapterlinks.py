@@ -29,9 +29,10 @@ class ChapterRole(SphinxRole):
         if chapter is None:
             message = f"there is no chapter {self.text!r}: give a number of book/curriculum.yml"
             return [], [self.inliner.reporter.warning(message, line=self.lineno)]
-        label = f"{chapter.number}. {chapter.title}"
+        label = f"chapter {chapter.number}, {chapter.title}"
         if not (self.course.root / "chapters" / f"{chapter.stem}.ipynb").exists():
-            return [nodes.inline("", f"{label} (planned)", classes=["planned-chapter"])], []
+            note = nodes.inline("", " (planned)", classes=["planned-note"])
+            return [nodes.inline("", "", nodes.Text(label), note, classes=["planned-chapter"])], []
         link = addnodes.pending_xref(
             "", refdomain="std", reftype="doc", reftarget=f"/chapters/{chapter.stem}",
             refdoc=self.env.docname, refexplicit=True, refwarn=True,
