@@ -34,14 +34,12 @@ def load_pretrained(folder: str | Path, *, ops: Ops | None = None) -> nn.Module:
 
     The tensors are converted to PyTorch's default dtype.
     """
-    folder = Path(folder)
+    config_file, tensor_file = (Path(folder) / n for n in ("config.json", "model.safetensors"))
+    for file in (config_file, tensor_file):
+        if not file.is_file():
+            raise ValueError(f"{file} is missing; a checkpoint folder has both files")
     try:
-        config = json.loads((folder / "config.json").read_text())
-        tensors = load_file(folder / "model.safetensors")
-    except FileNotFoundError as error:
-        raise ValueError(
-            f"{error.filename or folder} is missing; give a folder with both"
-        ) from error
+        config, tensors = json.loads(config_file.read_text()), load_file(tensor_file)
     except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
         raise ValueError(f"cannot read the checkpoint in {folder}: {error}") from error
     if not isinstance(config, dict) or config.get("model_type") not in PRESETS:

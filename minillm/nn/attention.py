@@ -68,17 +68,24 @@ def check_qkv(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> None:
             f"{q.shape[1]} query heads cannot share {k.shape[1]} key-value heads evenly; "
             "choose n_kv_heads that divides n_heads"
         )
-    if mask is not None and mask.dtype != torch.bool:
+    if mask is None:
+        return
+    if mask.dtype != torch.bool:
         raise ValueError(
             f"mask must be boolean (True = may attend), got {mask.dtype}; write `mask.bool()` for "
             "zeros and ones, `mask == 0` for an additive mask of zeros and -inf"
         )
+    target = (*q.shape[:3], k.shape[2])
+    if mask.ndim > 4 or any(
+        a not in (1, b) for a, b in zip(mask.shape, target[-mask.ndim :], strict=True)
+    ):
+        raise ValueError(f"mask {tuple(mask.shape)} does not broadcast to (b, h, t, s) = {target}")
 
 
 def attention_weights(
     q: Float[Tensor, "b h t p"],
     k: Float[Tensor, "b g s p"],
-    mask: Bool[Tensor, "#b #h #t s"] | None = None,
+    mask: Bool[Tensor, "*#bh #t s"] | None = None,
     *,
     causal: bool = False,
     scale: float | None = None,
@@ -106,7 +113,7 @@ def scaled_dot_product_attention(
     q: Float[Tensor, "b h t p"],
     k: Float[Tensor, "b g s p"],
     v: Float[Tensor, "b g s p"],
-    mask: Bool[Tensor, "#b #h #t s"] | None = None,
+    mask: Bool[Tensor, "*#bh #t s"] | None = None,
     *,
     causal: bool = False,
     scale: float | None = None,
@@ -146,12 +153,14 @@ class MultiHeadAttention(nn.Module):
     ) -> None:
         super().__init__()
         n_kv_heads = n_heads if n_kv_heads is None else n_kv_heads
+        if n_heads < 1:
+            raise ValueError(f"n_heads {n_heads} must be at least 1")
         if d_head is None and d_model % n_heads:
             raise ValueError(
                 f"d_model {d_model} is not divisible by n_heads {n_heads}; "
                 "change one of them or give d_head"
             )
-        if n_heads % n_kv_heads:
+        if n_kv_heads < 1 or n_heads % n_kv_heads:
             raise ValueError(f"n_kv_heads {n_kv_heads} must divide n_heads {n_heads}")
         self.d_head = d_model // n_heads if d_head is None else d_head
         self.n_heads, self.n_kv_heads = n_heads, n_kv_heads
@@ -166,7 +175,7 @@ class MultiHeadAttention(nn.Module):
         x: Float[Tensor, "b t d"],
         memory: Float[Tensor, "b m d"] | None = None,
         *,
-        mask: Bool[Tensor, "#b #h #t s"] | None = None,
+        mask: Bool[Tensor, "*#bh #t s"] | None = None,
         causal: bool = False,
         cache: LayerCache | None = None,
     ) -> Float[Tensor, "b t d"]:
@@ -177,6 +186,12 @@ class MultiHeadAttention(nn.Module):
         if memory is not None and cache is not None:
             raise ValueError("memory does not grow while decoding: give memory or cache, not both")
         source = x if memory is None else memory
+        for name, tensor in (("x", x), ("memory", source)):
+            if tensor.ndim != 3 or tensor.shape[2] != self.query.in_features:
+                raise ValueError(
+                    f"{name} must be (batch, length, {self.query.in_features}), "
+                    f"got {tuple(tensor.shape)}"
+                )
         q = self._split(self.query(x))
         k, v = self._split(self.key(source)), self._split(self.value(source))
         if cache is not None:

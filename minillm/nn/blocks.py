@@ -33,7 +33,7 @@ class PostNormBlock(nn.Module):
         self,
         x: Float[Tensor, "b t d"],
         *,
-        mask: Bool[Tensor, "#b #h #t s"] | None = None,
+        mask: Bool[Tensor, "*#bh #t s"] | None = None,
         causal: bool = False,
         cache: LayerCache | None = None,
     ) -> Float[Tensor, "b t d"]:
@@ -68,7 +68,7 @@ class PreNormBlock(nn.Module):
         self,
         x: Float[Tensor, "b t d"],
         *,
-        mask: Bool[Tensor, "#b #h #t s"] | None = None,
+        mask: Bool[Tensor, "*#bh #t s"] | None = None,
         causal: bool = False,
         cache: LayerCache | None = None,
     ) -> Float[Tensor, "b t d"]:

@@ -21,18 +21,14 @@ def cross_entropy(
     number of the others. The mean over no target at all is NaN, as in PyTorch; the sum is 0.
     Half precision is computed in float32.
     """
-    if logits.shape[:-1] != targets.shape:
-        raise ValueError(
-            f"logits {tuple(logits.shape)} need targets of shape {tuple(logits.shape[:-1])}, "
-            f"got {tuple(targets.shape)}"
-        )
+    check_shapes(logits, targets)
     log_p = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(dim=-1)
     kept = targets != ignore_index
     safe = targets.masked_fill(~kept, 0).long()
     try:
         nll = -log_p.gather(-1, safe[..., None]).squeeze(-1)
     except RuntimeError as error:
-        raise ValueError(_range_message(targets, ignore_index, logits.shape[-1])) from error
+        raise out_of_range(targets, ignore_index, logits.shape[-1]) from error
     if label_smoothing > 0:
         nll = (1 - label_smoothing) * nll - label_smoothing * log_p.mean(dim=-1)
     nll = nll.masked_fill(~kept, 0.0)
@@ -56,9 +52,19 @@ def z_loss(
     return square.mean() if keep is None else square[keep].mean()
 
 
-def _range_message(targets: Tensor, ignore_index: int, vocab_size: int) -> str:
+def check_shapes(logits: Tensor, targets: Tensor) -> None:
+    """Raise ValueError unless there is one target for every row of logits."""
+    if logits.shape[:-1] != targets.shape:
+        raise ValueError(
+            f"logits {tuple(logits.shape)} need targets of shape {tuple(logits.shape[:-1])}, "
+            f"got {tuple(targets.shape)}"
+        )
+
+
+def out_of_range(targets: Tensor, ignore_index: int, vocab_size: int) -> ValueError:
+    """Return the error that names the smallest and the largest target."""
     real = targets[targets != ignore_index]
-    return (
+    return ValueError(
         f"targets must lie in 0 … {vocab_size - 1} or equal ignore_index {ignore_index}, "
         f"got {real.min().item()} … {real.max().item()}"
     )

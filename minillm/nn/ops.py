@@ -78,18 +78,17 @@ def torch_cross_entropy(
     reduction: str = "mean",
 ) -> Tensor:
     """`cross_entropy` by PyTorch's fused kernel."""
-    if logits.shape[:-1] != targets.shape:
-        raise ValueError(
-            f"logits {tuple(logits.shape)} need targets of shape {tuple(logits.shape[:-1])}, "
-            f"got {tuple(targets.shape)}"
+    losses.check_shapes(logits, targets)
+    try:
+        loss = F.cross_entropy(
+            logits.reshape(-1, logits.shape[-1]),
+            targets.reshape(-1).long(),
+            ignore_index=ignore_index,
+            label_smoothing=label_smoothing,
+            reduction=reduction,
         )
-    loss = F.cross_entropy(
-        logits.reshape(-1, logits.shape[-1]),
-        targets.reshape(-1).long(),
-        ignore_index=ignore_index,
-        label_smoothing=label_smoothing,
-        reduction=reduction,
-    )
+    except IndexError as error:
+        raise losses.out_of_range(targets, ignore_index, logits.shape[-1]) from error
     return loss.view(targets.shape) if reduction == "none" else loss
 
 
