@@ -126,8 +126,9 @@ def _wait(process: subprocess.Popen, asset: Asset, folder: Path) -> int:
 
 
 def _shows_progress() -> bool:
-    wanted = os.environ.get("MINILLM_PROGRESS", "on") not in {"off", "0"}
-    return wanted and (sys.stderr.isatty() or "ipykernel" in sys.modules)
+    """In terminals and notebooks, unless tqdm's own switch says otherwise."""
+    quiet = os.environ.get("TQDM_DISABLE", "") not in {"", "0"}
+    return not quiet and (sys.stderr.isatty() or "ipykernel" in sys.modules)
 
 
 def _bytes_in(folder: Path) -> int:
