@@ -1,0 +1,208 @@
+"""What every tokenizer does: text to ids and back, special tokens, streams, files.
+
+A concrete tokenizer supplies `encode_ordinary`, `split` and the two halves of its file format; the
+rest follows from one table, `{id: bytes}`. Decoding joins bytes first and reads UTF-8 second,
+because a token of a byte-level tokenizer may hold half a character.
+"""
+
+import codecs
+import json
+import operator
+import os
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import Path
+
+import regex
+
+
+class Tokenizer(ABC):
+    """Text to token ids and back; `token_bytes` maps every id to the bytes it stands for."""
+
+    def __init__(
+        self,
+        token_bytes: Mapping[int, bytes],
+        special_tokens: Mapping[str, int],
+        eos: str | None,
+    ):
+        self.special_tokens = dict(special_tokens)
+        self.token_bytes = dict(token_bytes)
+        for name, token_id in self.special_tokens.items():
+            if not isinstance(name, str) or not name:
+                raise ValueError(f"special token {name!r} must be a non-empty string")
+            if token_id in token_bytes:
+                raise ValueError(
+                    f"special token {name!r}: the id {token_id} is taken, choose another"
+                )
+            self.token_bytes[token_id] = name.encode("utf-8")
+        if len(set(self.special_tokens.values())) < len(self.special_tokens):
+            raise ValueError(f"two special tokens share an id in {self.special_tokens}")
+        if eos is not None and eos not in self.special_tokens:
+            raise ValueError(
+                f"eos {eos!r} is not one of the special tokens {[*self.special_tokens]}"
+            )
+        self.eos = eos
+
+    @property
+    def vocab_size(self) -> int:
+        """The number of rows an embedding table needs: the largest id plus one."""
+        return max(self.token_bytes) + 1
+
+    @property
+    def eos_id(self) -> int | None:
+        """The id of the end-of-text token, if there is one."""
+        return None if self.eos is None else self.special_tokens[self.eos]
+
+    @abstractmethod
+    def encode_ordinary(self, text: str) -> list[int]:
+        """Return the ids of `text`, which is taken literally: no special token comes out."""
+
+    @abstractmethod
+    def split(self, text: str) -> list[str]:
+        """Return the pre-tokens of `text`; joined, they are `text`."""
+
+    def encode(
+        self,
+        text: str,
+        *,
+        allowed_special: Collection[str] = frozenset(),
+        disallowed_special: Collection[str] = frozenset(),
+    ) -> list[int]:
+        """Return the ids of `text`.
+
+        A special token's name in the text is ordinary text unless `allowed_special` lists it, so
+        what a user types can never become a control token. Names in `disallowed_special` raise
+        instead. Either may be the string "all". Lone surrogates are read as U+FFFD.
+        """
+        if not isinstance(text, str):
+            raise ValueError(f"encode needs a str, got {text!r:.80}; decode bytes to text first")
+        allowed, forbidden = self._names(allowed_special), self._names(disallowed_special)
+        forbidden -= allowed
+        text = well_formed(text)
+        for name in sorted(forbidden):
+            if name in text:
+                raise ValueError(
+                    f"the text contains the special token {name!r}: list it in allowed_special if "
+                    "it is meant, or leave it out of disallowed_special to encode it as text"
+                )
+        if not allowed:
+            return self.encode_ordinary(text)
+        longest_first = sorted(allowed, key=len, reverse=True)
+        ids, parts = [], regex.split(f"({'|'.join(map(regex.escape, longest_first))})", text)
+        for i, part in enumerate(parts):  # every second part is a special token
+            ids += [self.special_tokens[part]] if i % 2 else self.encode_ordinary(part)
+        return ids
+
+    def _names(self, names: Collection[str]) -> set[str]:
+        if isinstance(names, str):
+            if names != "all":
+                raise ValueError(
+                    f"special tokens {names!r:.60}: give a collection of names, or 'all'"
+                )
+            return set(self.special_tokens)
+        if unknown := set(names) - set(self.special_tokens):
+            raise ValueError(
+                f"{sorted(unknown)} are not special tokens: {[*self.special_tokens]} are"
+            )
+        return set(names)
+
+    def encode_batch(
+        self, texts: Iterable[str], *, allowed_special: Collection[str] = frozenset()
+    ) -> list[list[int]]:
+        """Return `encode` of each text."""
+        return [self.encode(text, allowed_special=allowed_special) for text in texts]
+
+    def pieces(self, ids: Iterable[int]) -> list[bytes]:
+        """Return the bytes each id stands for."""
+        try:
+            return [self.token_bytes[operator.index(token_id)] for token_id in ids]
+        except (KeyError, TypeError) as error:
+            raise ValueError(
+                f"token id {error.args[0]!r} is not in the vocabulary: ids are integers "
+                f"from 0 to {self.vocab_size - 1}"
+            ) from None
+
+    def decode(self, ids: Iterable[int], errors: str = "replace") -> str:
+        """Return the text of `ids`; what is not UTF-8 becomes U+FFFD, or raises if "strict"."""
+        return b"".join(self.pieces(ids)).decode("utf-8", errors)
+
+    def decode_batch(self, batch: Iterable[Iterable[int]], errors: str = "replace") -> list[str]:
+        """Return `decode` of each sequence of ids."""
+        return [self.decode(ids, errors) for ids in batch]
+
+    def decode_stream(self, ids: Iterable[int], errors: str = "replace") -> Iterator[str]:
+        """Yield the text of `ids` as it arrives, in whole characters; joined, it is `decode(ids)`.
+
+        A token that ends inside a character yields nothing: its bytes wait for the rest.
+        """
+        decoder = codecs.getincrementaldecoder("utf-8")(errors)
+        for token_id in ids:
+            if text := decoder.decode(self.pieces([token_id])[0]):
+                yield text
+        if text := decoder.decode(b"", final=True):
+            yield text
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Return the (start, end) of each pre-token, counted in characters."""
+        spans, start = [], 0
+        for piece in self.split(text):
+            spans.append((start, start + len(piece)))
+            start += len(piece)
+        return spans
+
+    @abstractmethod
+    def to_json(self) -> dict:
+        """Return the tokenizer as the content of a Hugging Face `tokenizer.json`."""
+
+    @classmethod
+    @abstractmethod
+    def from_json(cls, content: dict) -> "Tokenizer":
+        """Return the tokenizer that a `tokenizer.json` describes."""
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write `tokenizer.json` (into `path` if that is a folder); a crash keeps the old file."""
+        path = Path(path) / "tokenizer.json" if Path(path).is_dir() else Path(path)
+        content = json.dumps(self.to_json(), ensure_ascii=False, indent=1)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(content)
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> "Tokenizer":
+        """Read a `tokenizer.json` (or the one in a folder)."""
+        path = Path(path) / "tokenizer.json" if Path(path).is_dir() else Path(path)
+        if not path.is_file():
+            raise ValueError(f"there is no tokenizer file at {str(path)!r}")
+        try:
+            content = json.loads(path.read_bytes(), object_pairs_hook=_unique)
+            if not isinstance(content, dict):
+                raise ValueError(f"it holds {content!r:.80} where an object is expected")
+            return cls.from_json(content)
+        except RecursionError:
+            raise ValueError(f"tokenizer file {str(path)!r} is nested too deep") from None
+        except ValueError as error:
+            raise ValueError(f"tokenizer file {str(path)!r} cannot be used: {error}") from None
+
+
+def well_formed(text: str) -> str:
+    """Return `text` with surrogate pairs joined and lone surrogates replaced by U+FFFD."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice!r:.80} appears twice in one object: keep one")
+    return content
