@@ -18,6 +18,7 @@ without running otter, and names what is stale.
 import argparse
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -130,12 +131,24 @@ def write(source: Path, target: Path, stamp: dict) -> None:
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
+            cell.source = without_marks(cell.source)
         key = hashlib.sha256((cell.cell_type + cell.source).encode()).hexdigest()[:8]
         seen[key] = seen.get(key, 0) + 1
         cell.id = key if seen[key] == 1 else f"{key}-{seen[key]}"
     nbformat.validate(notebook)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(nbformat.writes(notebook, indent=1) + "\n", encoding="utf8")
+
+
+def without_marks(source: str) -> str:
+    """A cell without otter's marks and prompts, which it leaves in its solution notebook."""
+    kept, prompt = [], False
+    for line in source.splitlines():
+        prompt = prompt or line.rstrip().endswith("# BEGIN PROMPT")
+        if not prompt and not re.fullmatch(r"\s*# (BEGIN|END) SOLUTION.*", line):
+            kept.append(re.sub(r"\s*# SOLUTION$", "", line))
+        prompt = prompt and not line.rstrip().endswith("# END PROMPT")
+    return "\n".join(kept).rstrip()
 
 
 def digest_of_source(master: Path, setup: str) -> str:

@@ -50,12 +50,12 @@ class Row:
     @property
     def score(self) -> float:
         """The sum of points."""
-        return round(sum(mark.points for mark in self.marks), 2)
+        return round(sum((mark.points for mark in self.marks), 0.0), 2)
 
     @property
     def possible(self) -> float:
         """The sum of points that a perfect submission gets."""
-        return round(sum(mark.possible for mark in self.marks), 2)
+        return round(sum((mark.possible for mark in self.marks), 0.0), 2)
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,7 @@ class Grading:
             row.status = report.clean(str(error))
         except Exception as error:
             row.status = report.clean(f"could not be graded: {type(error).__name__}: {error}"[:300])
+            row.marks = [Mark(mark.question, 0.0, mark.possible) for mark in row.marks]
         row.seconds = round(time.monotonic() - start, 1)
         return row
 
@@ -139,7 +140,7 @@ def settle(row: Row, suites: dict[str, Suite], said: list[dict], ended: sandbox.
         if mark:
             cases = suites[mark.question].cases
             earned = zip(cases, message["passed"], strict=True)
-            mark.points = round(sum(suites[mark.question].worth(c) for c, ok in earned if ok), 2)
+            mark.points = sum((suites[mark.question].worth(c) for c, ok in earned if ok), 0.0)
             mark.messages = [report.clean(text) for text in message["messages"]]
     if flags:
         row.status = (

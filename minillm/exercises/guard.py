@@ -34,18 +34,20 @@ class Tampering:
     """What torch, numpy, … looked like before the learner's code ran, to be compared afterwards."""
 
     def __init__(self):
-        import torch
-
         modules = {n: m for n, m in list(sys.modules.items()) if type(m) is types.ModuleType}
         self.owners: dict[str, Any] = {
             name: module
             for name, module in modules.items()
-            if name in WATCHED or name.startswith("minillm")
+            if name in WATCHED or (name.startswith("minillm.") and "exercises" not in name)
         }
-        self.owners |= {"builtins": builtins, "Tensor": torch.Tensor, "Module": torch.nn.Module}
-        self.owners["TensorBase"] = torch._C.TensorBase
+        self.owners["builtins"] = builtins
+        self.torch = sys.modules.get("torch")
+        if self.torch:
+            classes = (self.torch.Tensor, self.torch._C.TensorBase, self.torch.nn.Module)
+            self.owners |= {kind.__name__: kind for kind in classes}
         self.before = {owner: self.members(owner) for owner in self.owners}
-        self.modes = torch.overrides._get_current_function_mode_stack
+        modes = self.torch and self.torch.overrides._get_current_function_mode_stack
+        self.modes = modes or list
         self.judge, self.decoy = judge, lambda *args, **kwargs: None
 
     def members(self, owner: str) -> dict[str, tuple]:
@@ -67,6 +69,9 @@ class Tampering:
                 same = there[0] is value and there[1] is code
                 if not same and (owner, name) not in RESTLESS:
                     replaced.append(f"{owner}.{name} was replaced")
+            if isinstance(self.owners[owner], type):
+                added = sorted(POSING & set(now) - set(before))
+                replaced += [f"{owner}.{name} was added" for name in added]
         if self.modes():
             replaced.append("a torch function mode is active")
         return replaced[:20]

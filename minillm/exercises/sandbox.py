@@ -29,8 +29,8 @@ START = (
 class Limits:
     """What one submission may use: seconds in all and for one cell or check; sizes in bytes."""
 
-    seconds: float = 180.0
-    cell_seconds: float = 30.0
+    seconds: float | int = 180
+    cell_seconds: float | int = 30
     memory: int = 4 << 30
     files: int = 64 << 20
     output: int = 4 << 20

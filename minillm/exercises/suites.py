@@ -21,7 +21,7 @@ class Case:
     """One check: a function of the learner's names, and the decorator `test_case` around it."""
 
     name: str | None = None
-    points: float | None = None
+    points: float | int | None = None
     hidden: bool = False
     success_message: str | None = None
     failure_message: str | None = None

@@ -31,9 +31,11 @@ def main() -> None:
     """Read the job, run the cells, judge every question, and leave without looking back."""
     job = json.loads(sys.stdin.buffer.read())
     say = speaker(job.pop("secret"))
-    for name in LIBRARIES:
-        importlib.import_module(name)
-    suites = [load(question, source) for question, source in job.pop("checks").items()]
+    checks = job.pop("checks")
+    if any("torch" in source or "minillm" in source for source in checks.values()):
+        for name in LIBRARIES:  # before the learner's code, to see afterwards what it changed
+            importlib.import_module(name)
+    suites = [load(question, source) for question, source in checks.items()]
     names = fresh_main()
     hide_grader()
     tampering = Tampering()
@@ -94,7 +96,7 @@ def limit(memory: int, files: int) -> None:
             resource.setrlimit(getattr(resource, name), (bound, bound))
 
 
-def run_cells(cells: list[str], names: dict, seconds: float, say: Callable) -> list[str]:
+def run_cells(cells: list[str], names: dict, seconds: float | int, say: Callable) -> list[str]:
     """Run the cells one after another as a notebook would; return what went wrong."""
     errors = []
     for number, source in enumerate(cells, 1):
@@ -124,22 +126,26 @@ def compiled(source: str, name: str) -> types.CodeType:
 
 
 @contextlib.contextmanager
-def at_most(seconds: float) -> Iterator[None]:
-    """Raise `TooSlow` after `seconds`, and again and again after that."""
+def at_most(seconds: float | int) -> Iterator[None]:
+    """Raise `TooSlow` after `seconds` of work, or four times that of waiting, and keep at it."""
 
     def ring(*_: Any) -> None:
         raise TooSlow(f"took longer than {seconds:g} s")
 
+    clocks = {signal.ITIMER_PROF: seconds, signal.ITIMER_REAL: 4 * seconds}
+    signal.signal(signal.SIGPROF, ring)
     signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds, 0.5)
     try:
+        for clock, bound in clocks.items():
+            signal.setitimer(clock, bound, 0.5)
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        for clock in clocks:
+            signal.setitimer(clock, 0)
 
 
 def ask(
-    suite: Suite, names: dict, seconds: float, errors: list[str]
+    suite: Suite, names: dict, seconds: float | int, errors: list[str]
 ) -> tuple[list[bool], list[str]]:
     """Judge every check of a question; return which passed, and what the others said."""
     passed, messages = [], []

@@ -186,6 +186,14 @@ def test_solution_passes(slug, question):
 
 
 @each_question
+def test_no_check_accepts_nothing(slug, question):
+    """`make grade` takes a check that accepts this for a check that was tampered with."""
+    for case in suites(slug, "solutions")[question].cases:
+        nothing = dict.fromkeys(case.parameters, lambda *args, **kwargs: None)
+        assert judge(case, question, nothing).verdict == "failed", case.name
+
+
+@each_question
 def test_has_four_wrong_answers(slug, question):
     number = question.split("_")[0] + "_"
     assert sum(name.startswith(number) for name in wrong_answers(slug)) >= 4
