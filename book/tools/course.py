@@ -83,6 +83,11 @@ class Course:
         """The chapters whose text exists."""
         return [chapter for chapter in self.chapters if self.text_of(chapter).exists()]
 
+    def shown(self, chapter: Chapter) -> bool:
+        """Whether the book can show the chapter: its text exists and was executed."""
+        text = self.text_of(chapter)
+        return text.exists() and text.with_suffix(".ipynb").exists()
+
     @cached_property
     def modules(self) -> list[str]:
         """Every module of the library that holds code, without the leading `minillm.`."""
@@ -115,9 +120,9 @@ class Course:
 
     @cached_property
     def answers(self) -> dict[str, list[str]]:
-        """For each question id the chapters (stems) that carry its label, once per label."""
+        """For each question id the shown chapters (stems) with its label, once per label."""
         found: dict[str, list[str]] = {}
-        for chapter in self.written:
+        for chapter in filter(self.shown, self.chapters):
             for label in LABEL.findall(self.text_of(chapter).read_text("utf8")):
                 found.setdefault(label, []).append(chapter.stem)
         return found

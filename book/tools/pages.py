@@ -35,7 +35,7 @@ def course_map(course: Course) -> str:
                 lines += _map_entry(course, chapter)
         lines += [":::", ""]
     lines += ["::::", ""]
-    written = len(course.written)
+    written = sum(map(course.shown, course.chapters))
     lines += [f"{written} of {len(course.chapters)} chapters are written; they are the links.", ""]
     return "\n".join(lines)
 
@@ -43,7 +43,7 @@ def course_map(course: Course) -> str:
 def _map_entry(course: Course, chapter: Chapter) -> list[str]:
     """Return a chapter's item in the map: number, title, and in small print what it is about."""
     title = _chapter_link(course, chapter, "../chapters/")
-    state = "written" if course.text_of(chapter).exists() else "planned"
+    state = "written" if course.shown(chapter) else "planned"
     return [
         f'- <span class="course-number {state}">{chapter.number}</span> {title}',
         f'  <span class="course-about">{chapter.about}</span>',
@@ -52,7 +52,7 @@ def _map_entry(course: Course, chapter: Chapter) -> list[str]:
 
 def _chapter_link(course: Course, chapter: Chapter, folder: str) -> str:
     """Return a link to a chapter that is written, or its title."""
-    if course.text_of(chapter).exists():
+    if course.shown(chapter):
         return f"[{chapter.title}]({folder}{chapter.stem}.ipynb)"
     return chapter.title
 
@@ -129,7 +129,7 @@ def _home(course: Course, module: str, up: str) -> str:
             exists = (course.root / f"{page}.md").exists()
             name = page.rpartition("/")[2]
             return f"[{name}]({up}{page}.md)" if exists else name
-        if course.text_of(chapter).exists():
+        if course.shown(chapter):
             return f"[{chapter.number}. {chapter.title}]({up}{page}.ipynb)"
         return f"{chapter.number}. {chapter.title} (planned)"
     return ""
@@ -143,7 +143,11 @@ def contents(course: Course) -> str:
 
     parts = [{"caption": "Start", "chapters": existing(course.plan["front"])}]
     for part in course.plan["parts"]:
-        entries = [_entry(course, c) for c in course.written if c.part == part["title"]]
+        entries = [
+            _entry(course, c)
+            for c in filter(course.shown, course.chapters)
+            if c.part == part["title"]
+        ]
         parts.append({"caption": part["title"], "chapters": entries})
     modules = [{"file": f"book/reference/{module}"} for module in course.modules]
     library = {"file": "book/reference/index", "sections": modules}
