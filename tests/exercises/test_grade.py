@@ -138,7 +138,7 @@ NOTEBOOKS = {
     ),
     "sleeps": ([RIGHT, "import time\ntime.sleep(10_000)"], 4, 2, "graded"),
     "eats_memory": (
-        [RIGHT, "hoard = []\nwhile True: hoard.append(bytearray(1 << 28))"],
+        [RIGHT, "hoard = []\nwhile True: hoard.append(bytes(1 << 28))"],
         4, 2, "graded",
     ),
     "raises_at_import": (["import no_such_module_at_all", "number = 12"], 0, 2, "graded"),
