@@ -1,6 +1,7 @@
 """The house rules that a linter does not know."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -28,21 +29,25 @@ def test_functions_fit_on_a_screen(path):
             continue
         body = node.body[1:] if ast.get_docstring(node) else node.body
         length = body[-1].end_lineno - body[0].lineno + 1 if body else 0
-        assert length < 40, f"{node.name} has {length} lines below its docstring"
+        assert length <= 40, f"{node.name} has {length} lines below its docstring"
 
 
-def test_every_library_file_has_a_test_of_its_path():
-    mirrored = {
-        p.relative_to(ROOT / "tests").with_name(p.name.removeprefix("test_"))
-        for p in (ROOT / "tests").rglob("test_*.py")
-    }
-    missing = [
-        str(p.relative_to(ROOT))
-        for p in LIBRARY
-        if p.name not in ("__init__.py", "__main__.py")
-        and p.relative_to(ROOT / "minillm") not in mirrored
+@pytest.mark.parametrize("path", LIBRARY, ids=lambda p: str(p.relative_to(ROOT)))
+def test_library_file_has_tests_in_the_mirrored_folder(path):
+    if path.name in ("__init__.py", "__main__.py"):
+        return
+    package = path.parent.name
+    folder = ROOT / "tests" / package
+    if (folder / f"test_{path.name}").exists():
+        return
+    defined = [
+        node.name
+        for node in ast.parse(path.read_text("utf8")).body
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
     ]
-    assert not missing, f"no tests/…/test_<name>.py for {missing}"
+    names = re.compile("|".join(rf"\b{name}\b" for name in defined))
+    users = [p for p in folder.glob("test_*.py") if names.search(p.read_text("utf8"))]
+    assert users, f"tests/{package}/ has no test_{path.name}, and no test there uses {defined}"
 
 
 def test_importing_is_quiet_and_touches_no_device():

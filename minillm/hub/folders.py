@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from minillm.hub.safetensors_header import read_header
 from minillm.hub.state_dicts import load_hf, to_hf
 from minillm.models.gpt import gpt1, gpt2
 from minillm.models.hub_format import HubFormat
@@ -26,7 +26,7 @@ def save_pretrained(model: nn.Module, folder: str | Path) -> None:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
 
 
 def load_pretrained(folder: str | Path, *, ops: Ops | None = None) -> nn.Module:
@@ -39,9 +39,11 @@ def load_pretrained(folder: str | Path, *, ops: Ops | None = None) -> nn.Module:
         if not file.is_file():
             raise ValueError(f"{file} is missing; a checkpoint folder has both files")
     try:
-        config, tensors = json.loads(config_file.read_text()), load_file(tensor_file)
-    except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
-        raise ValueError(f"cannot read the checkpoint in {folder}: {error}") from error
+        config = json.loads(config_file.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{config_file} is not JSON: {error}; copy it again") from error
+    read_header(tensor_file)
+    tensors = load_file(tensor_file)
     if not isinstance(config, dict) or config.get("model_type") not in PRESETS:
         kind = config.get("model_type") if isinstance(config, dict) else config
         raise ValueError(f"model_type {kind!r} is not known here; known: {', '.join(PRESETS)}")

@@ -25,7 +25,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from minillm.training.safetensors_header import read_header
+from minillm.hub.safetensors_header import read_header
 
 FORMAT = 1
 # How torch computes the same update, not which update: a resumed run may choose anew.
