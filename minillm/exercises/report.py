@@ -26,6 +26,10 @@ td.points { white-space: nowrap; } .wide { overflow-x: auto; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: 0 0 .4rem; font: inherit; }
 .badge { color: #fff; border-radius: 4px; padding: 1px 8px; white-space: nowrap; }
 .full { background: var(--good); } .none { background: var(--bad); } .part { background: #8a5300; }
+@media (max-width: 40rem) {
+  th { display: none; } td { display: block; border: 0; padding: .2rem 0; }
+  tr { display: block; border-top: 1px solid var(--line); padding: .6rem 0; }
+}
 .note { border-left: 4px solid var(--line); padding-left: .8rem; }
 """
 PAGE = """<!doctype html>

@@ -6,12 +6,17 @@ grader and the tests of the exercise sets all read these files here, and judge w
 """
 
 import sys
+import sysconfig
 import traceback
 import types
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+
+# Files that are not the learner's: Python's own, what is installed, this package, generated code.
+OTHERS = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib"))
+OTHERS += (str(Path(__file__).parent), "<@", "<frozen", "<string>", "<eval_with_key>")
 
 Verdict = Literal["passed", "failed", "not started"]
 
@@ -133,13 +138,10 @@ def explain(case: Case, error: BaseException) -> str:
 def place(error: BaseException, case: Case) -> str:
     """Say which line of the learner's own code `error` passed through last, if there was one."""
     frames = traceback.extract_tb(error.__traceback__)
-    house = Path(__file__).parent.as_posix()
     checks = case.function.__code__.co_filename
     inside = [i for i, frame in enumerate(frames) if frame.filename == checks]
-    called = (
-        [f for f in frames[inside[-1] + 1 :] if not f.filename.startswith(house)] if inside else []
-    )
-    own = [frame for frame in called if frame.filename == called[0].filename]
+    called = frames[inside[-1] + 1 :] if inside else []
+    own = [frame for frame in called if not frame.filename.startswith(OTHERS)]
     if not own:
         return ""
     line = f": {own[-1].line}" if own[-1].line else ""

@@ -8,6 +8,7 @@ laborious, not impossible: the sandbox protects the machine, and a person reads 
 import contextlib
 import importlib
 import json
+import linecache
 import os
 import resource
 import signal
@@ -114,6 +115,7 @@ def compiled(source: str, name: str) -> types.CodeType:
     """Compile a cell; if it is not Python, without its magics (`%pip …`, `!ls`)."""
     if source.lstrip().startswith("%%"):
         source = "pass"
+    linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
     try:
         return compile(source, name, "exec")
     except SyntaxError:

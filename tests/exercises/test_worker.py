@@ -32,6 +32,21 @@ def test_magics_are_left_out_and_python_is_not(source, value):
     assert names["x"] == value
 
 
+def test_a_check_can_quote_the_learners_line():
+    names = {}
+    exec(compiled("def half(x):\n    return x / nothing", "<cell 9>"), names)
+    source = """
+from otter.test_files import test_case
+points = 1
+
+@test_case(points=1, hidden=False)
+def test_half(half):
+    assert half(4) == 2, "half"
+"""
+    _, (message,) = ask(load("q1_half", source), names, 5, [])
+    assert "line 2 of the cell, in `half`: return x / nothing" in message
+
+
 def test_cell_magic_is_left_out():
     exec(compiled("%%bash\nexit 1", "<cell>"))
 

@@ -23,8 +23,9 @@ def test_equals_torch(long_attention):
 def test_no_large_tensor(long_attention):
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
+    import weakref
     t, chunk, heads = (256, 16, 2)
-    sizes = []
+    sizes, alive, peak = ([], [], [0])
 
     class Watch(TorchDispatchMode):
 
@@ -33,6 +34,10 @@ def test_no_large_tensor(long_attention):
             for x in out if isinstance(out, (tuple, list)) else [out]:
                 if isinstance(x, torch.Tensor):
                     sizes.append((x.untyped_storage().nbytes() // x.element_size(), tuple(x.shape), str(function)))
+                    alive.append(weakref.ref(x))
+            alive[:] = [ref for ref in alive if ref() is not None]
+            held = {x.untyped_storage().data_ptr(): x.numel() for x in (ref() for ref in alive) if x is not None}
+            peak[0] = max(peak[0], sum(held.values()))
             return out
     torch.manual_seed(1)
     q, k, v = (torch.randn(1, heads, t, 4) for _ in range(3))
@@ -42,6 +47,7 @@ def test_no_large_tensor(long_attention):
     assert not any(('scaled_dot_product' in name for _, _, name in sizes)), 'write it yourself: do not call scaled_dot_product_attention'
     largest, shape, name = max(sizes)
     assert largest <= heads * chunk * t, f'{name} makes a tensor of shape {shape}: at most chunk rows of weights, {heads} x {chunk} x {t}, may exist at a time'
+    assert peak[0] <= 6 * heads * chunk * t, f'your tensors together hold {peak[0]} numbers at a time, {peak[0] / (heads * chunk * t):.0f} pieces of the table: keep only the result of a piece, not its weights'
 
 @test_case(points=None, hidden=True)
 def test_gradients(long_attention):
