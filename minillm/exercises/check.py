@@ -125,7 +125,12 @@ class Grader:
         results = [judge(case, suite.question, answers) for case in suite.cases]
         verdict = overall(results)
         self.verdicts[suite.question] = verdict
-        said = [r.message for r in results if r.message and r.verdict == verdict]
+        said, crashed = [], False
+        for result in results:
+            crash = result.error is not None and not isinstance(result.error, AssertionError)
+            if result.message and result.verdict == verdict and not (crash and crashed):
+                said.append(result.message)  # one crash says enough
+            crashed |= crash
         return Outcome(suite.question, verdict, list(dict.fromkeys(said)), self.summary())
 
 

@@ -57,6 +57,19 @@ def test_stub_and_missing_name_are_not_started(tiny, capsys):
     assert rows is ...
 
 
+def test_one_crash_is_told_once(tiny):
+    (path,) = tiny.folder.glob("q1_*.py")
+    again = "\n@test_case(points=None)\ndef test_again(rows):\n    assert rows + 1 == 13\n"
+    path.write_text(path.read_text() + again)
+    outcome = Grader("77_tiny", tiny.folder).check("q1_rows", {"rows": "12"})
+    assert len(outcome.messages) == 2  # an answer that differs, and a crash
+    crashing = path.read_text().replace("rows == 12", "rows - 1 == 11")
+    path.write_text(crashing)
+    outcome = Grader("77_tiny", tiny.folder).check("q1_rows", {"rows": "12"})
+    assert len(outcome.messages) == 1
+    assert "TypeError" in outcome.messages[0]
+
+
 def test_unknown_question_lists_the_questions(tiny):
     with pytest.raises(ValueError, match=r"q3_none.*q1_rows, q2_columns"):
         tiny.check("q3_none")
