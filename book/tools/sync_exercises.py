@@ -109,7 +109,7 @@ def assign(master: Path, setup: str, folder: Path) -> Path:
     notebook.cells.insert(0, new_raw_cell(OTTER))
     title = next(i for i, c in enumerate(notebook.cells) if c.cell_type == "markdown")
     if setup:
-        cell = new_code_cell(setup, metadata={"tags": ["minillm-setup"]})
+        cell = new_code_cell(setup, metadata={"tags": ["minillm-setup", "remove-cell"]})
         notebook.cells.insert(title + 1, cell)
     source = folder / f"{master.stem}.ipynb"
     nbformat.write(notebook, source)
