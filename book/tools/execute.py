@@ -9,6 +9,7 @@ cost is kept in `book/data/costs.json`; the chapter's line `**Measured cost**:` 
 """
 
 import argparse
+import functools
 import hashlib
 import json
 import os
@@ -120,9 +121,13 @@ def execute(chapter: Path, scale: str) -> tuple[NotebookNode, dict]:
         coalesce_streams=True,
         resources={"metadata": {"path": str(chapter.parent)}},
     )
+    kept = Kept(chapter.with_suffix(".ipynb"))
     start = time.perf_counter()
     with client.setup_kernel():
         for index, cell in enumerate(notebook.cells):
+            if "gpu" in cell.metadata.get("tags", []) and not has_gpu():
+                kept.restore(cell)
+                continue
             try:
                 client.execute_cell(cell, index)
             except CellExecutionError as error:
@@ -136,6 +141,30 @@ def execute(chapter: Path, scale: str) -> tuple[NotebookNode, dict]:
         notebook.cells.pop()
     cost |= json.loads(probe.outputs[0].text)
     return notebook, cost
+
+
+@functools.cache
+def has_gpu() -> bool:
+    """Whether cells tagged `gpu` can run here."""
+    import torch
+
+    return torch.cuda.is_available()
+
+
+class Kept:
+    """Outputs of an earlier run on a GPU, by the source of their cell."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            cells = nbformat.read(path, 4).cells
+        except (OSError, ValueError):  # none yet, or torn by a merge: it is about to be replaced
+            cells = []
+        self.cells = {cell.source: cell for cell in cells if cell.cell_type == "code"}
+
+    def restore(self, cell: NotebookNode) -> None:
+        """Give `cell` what it printed on a GPU, if it ever ran on one; else leave it without."""
+        if before := self.cells.get(cell.source):
+            cell.outputs, cell.execution_count = before.outputs, before.execution_count
 
 
 def plain(text: str) -> str:

@@ -84,6 +84,17 @@ def test_a_refused_chapter_leaves_the_old_notebook(place, monkeypatch, cell, why
     assert {p.name for p in path.parent.iterdir()} == {target.name, path.name}
 
 
+def test_cells_for_a_gpu_keep_what_they_printed_on_one(place, monkeypatch):
+    monkeypatch.setattr(execute, "has_gpu", lambda: True)
+    path = chapter(place, "print(1)", ":tags: [gpu]\n\nprint('as if on a GPU')")
+    execute.run(path, "full")
+    first = path.with_suffix(".ipynb").read_bytes()
+    assert b"as if on a GPU\\n" in first
+    monkeypatch.setattr(execute, "has_gpu", lambda: False)
+    execute.run(path, "full")
+    assert path.with_suffix(".ipynb").read_bytes() == first
+
+
 def test_hash_covers_code_and_tags_but_neither_text_nor_setup(place):
     def hashed(text):
         import jupytext

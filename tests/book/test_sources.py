@@ -62,8 +62,9 @@ def test_stored_outputs_belong_to_the_text(chapter):
     stamp = stored.metadata["minillm"]["source"]
     assert stamp == execute.source_hash(source), f"make execute CH={chapter.number:02d}"
     assert stamp == execute.source_hash(stored)
-    counts = [c.execution_count for c in stored.cells if c.cell_type == "code"]
-    assert all(counts), "a cell was never executed"
+    for cell in stored.cells:
+        if cell.cell_type == "code" and "gpu" not in cell.metadata.get("tags", []):
+            assert cell.execution_count, f"never executed: {cell.source[:60]}"
 
 
 @CHAPTERS
