@@ -145,7 +145,7 @@ def public_names():
 def test_no_chapter_redefines_a_public_name(chapter):
     library = public_names()
     for source in code_cells(chapter):
-        code = "\n".join(line for line in source.splitlines() if line.lstrip()[:1] not in "%!")
+        code = re.sub(r"^(\s*)[%!].*$", r"\1pass", source, flags=re.MULTILINE)
         for node in ast.parse(code or "pass").body:
             if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
                 home = library.get(node.name)
