@@ -132,13 +132,17 @@ def test_cells_are_short(chapter):
 
 
 def public_names():
-    """Every name that a sub-package of the library hands on, and that sub-package."""
+    """Names that a sub-package hands on, or where it hands on none, those its modules define."""
     found = {}
     for path in sorted((ROOT / "minillm").glob("*/__init__.py")):
-        for node in ast.parse(path.read_text("utf8")).body:
-            if isinstance(node, ast.ImportFrom):
-                found |= {alias.asname or alias.name: path.parent.name for alias in node.names}
-    assert {"attention_map", "train_bpe", "GPT"} <= set(found)
+        lines = ast.parse(path.read_text("utf8")).body
+        names = [a.name for node in lines if isinstance(node, ast.ImportFrom) for a in node.names]
+        for module in [] if names else sorted(path.parent.glob("[a-z]*.py")):
+            nodes = ast.parse(module.read_text("utf8")).body
+            defined = [n for n in nodes if isinstance(n, (ast.FunctionDef, ast.ClassDef))]
+            names += [node.name for node in defined if node.name[0] != "_"]
+        found |= dict.fromkeys(names, path.parent.name)
+    assert {"attention_map", "train_bpe", "MultiHeadAttention", "GPT"} <= set(found)
     return found
 
 
