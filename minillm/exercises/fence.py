@@ -25,6 +25,8 @@ LOOKS_INSIDE = {
     "sys.setprofile", "sys.addaudithook", "gc.get_objects", "gc.get_referrers", "gc.get_referents",
     "ctypes.dlopen", "ctypes.dlsym", "object.__getattr__", "object.__setattr__",
 }  # fmt: skip
+# Functions of Python's library that look on behalf of whoever called them.
+ON_BEHALF = {"currentframe", "stack", "walk_stack", "extract_stack", "<lambda>", "trace"}
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
@@ -44,15 +46,19 @@ class Fence:
 
     def raise_(self) -> None:
         """Put the fence up, for good."""
-        rules, trusted, frame, busy = self.rules, self.trusted, sys._getframe, []
+        rules, trusted, busy = self.rules, self.trusted, []
+        frame, looks_inside, on_behalf = sys._getframe, LOOKS_INSIDE, ON_BEHALF
 
         def hook(event: str, args: tuple) -> None:
-            if busy or (event not in rules and event not in LOOKS_INSIDE):
+            if busy or (event not in rules and event not in looks_inside):
                 return
             busy.append(True)
             try:
-                if event in LOOKS_INSIDE:
-                    inside = frame(1).f_code.co_filename.startswith(trusted)
+                if event in looks_inside:
+                    code = frame(1).f_code
+                    if code.co_name in on_behalf and code.co_filename.startswith(trusted):
+                        code = frame(2).f_code
+                    inside = code.co_filename.startswith(trusted)
                     why = "" if inside else "this look inside Python is out of reach"
                 else:
                     why = rules[event](args)

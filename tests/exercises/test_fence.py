@@ -49,6 +49,9 @@ REFUSED = {
     "resolve": "import socket; socket.getaddrinfo('localhost', 80)",
     "kill": "import os; os.kill(os.getppid(), 0)",
     "frame": "import sys; sys._getframe(0)",
+    "frame through inspect": "import inspect; inspect.currentframe().f_back",
+    "stack": "import inspect; inspect.stack()",
+    "walk": "import traceback; list(traceback.walk_stack(None))",
     "objects": "import gc; gc.get_objects()",
     "trace": "import sys; sys.settrace(lambda *_: None)",
     "generator frame": "(x for x in []).gi_frame",
@@ -76,6 +79,12 @@ def test_allowed(folders):
         collections.namedtuple("Point", "x y")(1, 2)
         inspect.signature(json.dumps)
         inspect.getsource(json.dumps)
+        import dataclasses, enum, logging, typing, warnings
+        typing.NamedTuple("Pair", [("a", int)])(1)
+        enum.Enum("Color", "RED BLUE")
+        dataclasses.dataclass(type("Box", (), {"__annotations__": {"a": int}}))(1)
+        logging.getLogger("x").warning("careful")
+        warnings.warn("careful")
         os.environ["X"] = "1"
         import torch
         x = torch.ones(3, requires_grad=True)
