@@ -1,0 +1,86 @@
+"""Greedy generation against transformers' `generate`, interleaved: `python bench_generation.py`.
+
+Both sides hold the same weights (12.5M parameters, moved by the key map of `minillm.hub`), continue
+the same prompt by one token at a time, batch 1, in float32, and must say the same tokens. A third
+line compares our loop with itself without a cache. Each round times all three in turn and the
+medians over the rounds are compared: on a shared machine only the ratios mean something.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from minillm.generation import generate
+from minillm.hub import to_hf
+from minillm.models.gpt import GPT, GPTConfig
+from minillm.nn.ops import TORCH_OPS
+
+VOCAB, CONTEXT, D_MODEL, LAYERS, HEADS = 4096, 256, 384, 6, 6
+
+
+def models() -> tuple[GPT, GPT2LMHeadModel]:
+    """The same network twice."""
+    torch.manual_seed(0)
+    ours = GPT(GPTConfig(VOCAB, CONTEXT, D_MODEL, LAYERS, HEADS), ops=TORCH_OPS).eval()
+    config = GPT2Config(
+        vocab_size=VOCAB, n_positions=CONTEXT, n_embd=D_MODEL, n_layer=LAYERS, n_head=HEADS,
+        attn_implementation="sdpa", bos_token_id=None, eos_token_id=None,
+    )  # fmt: skip
+    theirs = GPT2LMHeadModel(config).eval()
+    theirs.load_state_dict(to_hf(ours))
+    return ours, theirs
+
+
+def timed(function: Callable[[], Tensor]) -> tuple[Tensor, float]:
+    """Return what the call returns and its seconds."""
+    start = time.perf_counter()
+    result = function()
+    return result, time.perf_counter() - start
+
+
+def main() -> None:
+    """Print the tokens per second of each side, then the two ratios."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--prompt", type=int, default=64)
+    parser.add_argument("--new", type=int, default=192)
+    options = parser.parse_args()
+    ours, theirs = models()
+    prompt = torch.randint(VOCAB, (1, options.prompt))
+
+    @torch.inference_mode()
+    def reference() -> Tensor:
+        return theirs.generate(
+            prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=options.new,
+            do_sample=False, pad_token_id=0,
+        )  # fmt: skip
+
+    sides = {
+        "minillm": lambda: generate(ours, prompt, max_new_tokens=options.new),
+        "transformers": reference,
+        "uncached": lambda: generate(ours, prompt, max_new_tokens=options.new, cache=None),
+    }
+    texts = [side() for side in sides.values()]  # warms up, too
+    assert all(torch.equal(text, texts[0]) for text in texts), "the sides disagree"
+    seconds = {name: [] for name in sides}
+    for _ in range(options.rounds):
+        for name, side in sides.items():
+            seconds[name].append(timed(side)[1])
+    speed = {name: options.new / statistics.median(times) for name, times in seconds.items()}
+    size = sum(p.numel() for p in ours.parameters()) / 1e6
+    print(
+        f"{size:.1f}M parameters, {torch.get_num_threads()} threads, {options.new} tokens after "
+        f"{options.prompt}: " + ", ".join(f"{name} {s:.0f} tok/s" for name, s in speed.items())
+    )
+    against = {name: speed["minillm"] / s for name, s in speed.items()}
+    print(f"ratio generate minillm/transformers {against['transformers']:.1f} (bar 2.2)")
+    print(f"ratio generate cached/uncached {against['uncached']:.1f} (bar 7)")
+
+
+if __name__ == "__main__":
+    main()
