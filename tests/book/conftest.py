@@ -87,7 +87,7 @@ class Visit:
         self.page = self.context.new_page()
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("console", self._heard)
-        self.page.on("requestfailed", lambda r: self.errors.append(f"failed: {r.url[:120]}"))
+        self.page.on("requestfailed", self._failed)
 
     def _only_local(self, route):
         if route.request.url.startswith((self.origin, "data:", "blob:")):
@@ -95,6 +95,10 @@ class Visit:
         else:
             self.remote.append(route.request.url)
             route.abort()
+
+    def _failed(self, request):
+        if request.failure != "net::ERR_ABORTED":  # left behind by going to the next page
+            self.errors.append(f"{request.failure}: {request.url[:120]}")
 
     def _heard(self, message):
         if message.type in ("error", "warning"):
