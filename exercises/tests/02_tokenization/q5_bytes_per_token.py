@@ -1,0 +1,25 @@
+from otter.test_files import test_case
+
+OK_FORMAT = False
+
+name = "q5_bytes_per_token"
+points = 3
+
+@test_case(points=None, hidden=False)
+def test_bytes(bytes_per_token):
+    from minillm.tokenizers import ByteTokenizer, CharTokenizer
+    ratio = bytes_per_token(ByteTokenizer(), ['naïve', '中文'])
+    assert ratio is not None and abs(ratio - 1) < 1e-12, 'a byte tokenizer has exactly one byte per token: count bytes, not characters'
+    characters = CharTokenizer.from_text('中文 ab')
+    ratio = bytes_per_token(characters, ['中文'])
+    assert abs(ratio - 1 / 3) > 1e-09, 'bytes per token, not tokens per byte'
+    assert abs(ratio - 3) < 1e-12, 'each of these characters takes 3 bytes and is one token'
+
+@test_case(points=None, hidden=False)
+def test_weights(bytes_per_token):
+    from minillm.tokenizers import CharTokenizer
+    characters = CharTokenizer.from_text('中a')
+    ratio = bytes_per_token(characters, ['中', 'a' * 9])
+    assert abs(ratio - 2) > 1e-09, 'that is the mean of two ratios, 3 and 1: divide total bytes by total tokens'
+    assert abs(ratio - 1.2) < 1e-12, '12 bytes in 10 tokens are 1.2 bytes per token'
+

@@ -1,0 +1,58 @@
+from otter.test_files import test_case
+
+OK_FORMAT = False
+
+name = "q2_learn"
+points = 4
+
+@test_case(points=None, hidden=False)
+def test_small(learn):
+    merges = learn({'low': 5, 'lower': 2, 'newest': 6, 'widest': 3}, 3)
+    assert isinstance(merges, list) and len(merges) == 3, 'return a list of n_merges pairs'
+    assert tuple(merges[0]) != ('w', 'e') or len(merges) > 3, 'a word counts as often as it occurs: add counts[word], not 1'
+    assert tuple(merges[0]) == ('e', 's'), '(e, s) and (s, t) occur 9 times each; the first in sorted order is (e, s)'
+    assert tuple(merges[1]) == ('es', 't'), 'recount after each merge: (es, t) now occurs 9 times'
+    assert tuple(merges[2]) == ('l', 'o'), 'the third merge is (l, o), which occurs 7 times, as (o, w) does'
+
+@test_case(points=None, hidden=False)
+def test_frequency_and_runs(learn):
+    assert [tuple(m) for m in learn({'xy': 1, 'xyz': 1, 'ab': 5}, 1)] == [('a', 'b')], 'weigh words: ab occurs 5 times, xy only twice'
+    merges = [tuple(m) for m in learn({'aaa': 3, 'ab': 2}, 5)]
+    assert merges[:2] == [('a', 'a'), ('aa', 'a')], 'in aaa the pair (a, a) is merged once, from the left: aa, a'
+    assert merges == [('a', 'a'), ('aa', 'a'), ('a', 'b')], 'stop when no pair is left, and do not raise an error'
+
+@test_case(points=None, hidden=True)
+def test_against_a_recount(learn):
+    import random
+    import re
+
+    def oracle(counts, n_merges):
+        symbols, words, merges = ({}, dict(counts), [])
+
+        def name(c):
+            return symbols.get(c, c)
+        for step in range(n_merges):
+            totals = {}
+            for word, n in words.items():
+                for i in range(len(word) - 1):
+                    totals[word[i:i + 2]] = totals.get(word[i:i + 2], 0) + n
+            if not totals:
+                break
+            pair = sorted(totals, key=lambda p: (-totals[p], name(p[0]), name(p[1])))[0]
+            merges.append((name(pair[0]), name(pair[1])))
+            new = next((s for s, text in symbols.items() if text == name(pair[0]) + name(pair[1])), chr(57344 + step))
+            symbols[new] = name(pair[0]) + name(pair[1])
+            fresh = {}
+            for word, n in words.items():
+                key = word.replace(pair, new)
+                fresh[key] = fresh.get(key, 0) + n
+            words = fresh
+        return merges
+    draw = random.Random(0)
+    for trial in range(40):
+        words = {''.join(draw.choices('abc', k=draw.randrange(1, 9))): draw.randrange(1, 6) for _ in range(7)}
+        right = oracle(words, 8)
+        ours = [tuple(m) for m in learn(dict(words), 8)]
+        same = next((i for i, (x, y) in enumerate(zip(ours, right)) if x != y), min(len(ours), len(right)))
+        assert ours == right, f'merge number {same + 1} from {words} is {ours[same:same + 1]}, expected {right[same:same + 1]}: check weights, ties, overlaps, and that old counts are not reused'
+
