@@ -182,9 +182,13 @@ class GPT(nn.Module):
         self.blocks = nn.ModuleList(
             block(
                 MultiHeadAttention(
-                    c.d_model, c.n_heads, dropout=c.dropout, attention=ops.attention
+                    c.d_model,
+                    c.n_heads,
+                    dropout=c.dropout,
+                    attention=ops.attention,
+                    linear=ops.linear,
                 ),
-                FeedForward(c.d_model, c.d_ff, activation=ops.gelu_tanh),
+                FeedForward(c.d_model, c.d_ff, activation=ops.gelu_tanh, linear=ops.linear),
                 LayerNorm(c.d_model, eps=c.norm_eps, op=ops.layer_norm),
                 LayerNorm(c.d_model, eps=c.norm_eps, op=ops.layer_norm),
                 dropout=c.dropout,
@@ -193,6 +197,7 @@ class GPT(nn.Module):
         )
         norm = LayerNorm(c.d_model, eps=c.norm_eps, op=ops.layer_norm)
         self.final_norm = norm if final_norm else nn.Identity()
+        self.linear = ops.linear
         init(self)
 
     def forward(
@@ -219,7 +224,7 @@ class GPT(nn.Module):
         for i, block in enumerate(self.blocks):
             x = block(x, mask=mask, causal=True, cache=None if cache is None else cache[i])
         x = self.final_norm(x[:, -1:] if last_only else x)
-        return nn.functional.linear(x, self.tokens.weight)
+        return self.linear(x, self.tokens.weight)
 
     def _check(
         self, tokens: Tensor, positions: Tensor | None, attention_mask: Tensor | None, start: int

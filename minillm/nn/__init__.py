@@ -11,6 +11,7 @@ from minillm.nn.attention import (
 )
 from minillm.nn.blocks import PostNormBlock, PreNormBlock
 from minillm.nn.ffn import FeedForward, gelu_exact, gelu_tanh, relu, silu
+from minillm.nn.linear import Linear
 from minillm.nn.losses import cross_entropy, z_loss
 from minillm.nn.norms import LayerNorm, RMSNorm, layer_norm, rms_norm
 from minillm.nn.ops import TORCH_OPS, Ops
@@ -23,6 +24,7 @@ __all__ = [
     "LayerCache",
     "LayerNorm",
     "LearnedPositions",
+    "Linear",
     "MultiHeadAttention",
     "Ops",
     "PostNormBlock",

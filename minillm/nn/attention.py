@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from minillm.nn.linear import Linear, linear
+
 
 @runtime_checkable
 class LayerCache(Protocol):
@@ -150,6 +152,7 @@ class MultiHeadAttention(nn.Module):
         bias: bool = True,
         dropout: float = 0.0,
         attention: Callable[..., Tensor] = scaled_dot_product_attention,
+        linear: Callable[..., Tensor] = linear,
     ) -> None:
         super().__init__()
         n_kv_heads = n_heads if n_kv_heads is None else n_kv_heads
@@ -165,10 +168,10 @@ class MultiHeadAttention(nn.Module):
         self.d_head = d_model // n_heads if d_head is None else d_head
         self.n_heads, self.n_kv_heads = n_heads, n_kv_heads
         self.dropout, self.attention = dropout, attention
-        self.query = nn.Linear(d_model, n_heads * self.d_head, bias=bias)
-        self.key = nn.Linear(d_model, n_kv_heads * self.d_head, bias=bias)
-        self.value = nn.Linear(d_model, n_kv_heads * self.d_head, bias=bias)
-        self.output = nn.Linear(n_heads * self.d_head, d_model, bias=bias)
+        self.query = Linear(d_model, n_heads * self.d_head, bias=bias, op=linear)
+        self.key = Linear(d_model, n_kv_heads * self.d_head, bias=bias, op=linear)
+        self.value = Linear(d_model, n_kv_heads * self.d_head, bias=bias, op=linear)
+        self.output = Linear(n_heads * self.d_head, d_model, bias=bias, op=linear)
 
     def forward(
         self,

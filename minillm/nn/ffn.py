@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from minillm.nn.linear import Linear, linear
+
 
 def relu(x: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
     """max(x, 0)."""
@@ -42,11 +44,12 @@ class FeedForward(nn.Module):
         activation: Callable[[Tensor], Tensor] = gelu_tanh,
         bias: bool = True,
         dropout: float = 0.0,
+        linear: Callable[..., Tensor] = linear,
     ) -> None:
         super().__init__()
         self.activation = activation
-        self.up = nn.Linear(d_model, d_ff, bias=bias)
-        self.down = nn.Linear(d_ff, d_model, bias=bias)
+        self.up = Linear(d_model, d_ff, bias=bias, op=linear)
+        self.down = Linear(d_ff, d_model, bias=bias, op=linear)
         self.dropout = nn.Dropout(dropout) if dropout > 0 else nn.Identity()
 
     def forward(self, x: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:

@@ -6,12 +6,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from minillm.nn import attention as reference
 from minillm.nn import ffn, losses, norms
 from minillm.nn.attention import causal_mask, check_qkv
+from minillm.nn.linear import linear
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class Ops:
     rms_norm: Callable[..., Tensor] = norms.rms_norm
     gelu_tanh: Callable[[Tensor], Tensor] = ffn.gelu_tanh
     cross_entropy: Callable[..., Tensor] = losses.cross_entropy
+    linear: Callable[..., Tensor] = linear
 
 
 def torch_attention(
@@ -92,10 +95,28 @@ def torch_cross_entropy(
     return loss.view(targets.shape) if reduction == "none" else loss
 
 
+def torch_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`linear`, and for one vector on a CPU, as in generating, the matrix times two copies of it.
+
+    For a single vector PyTorch calls a routine that, on many processors, runs on one core and reads
+    memory at half its speed, and generating is little but reading all weights once per token. Two
+    columns go to the matrix product, which does neither. Small matrices stay in the processor's
+    cache, where there is nothing to gain.
+    """
+    one_vector = x.numel() == x.shape[-1] and weight.numel() > 100_000
+    if not one_vector or x.is_cuda or x.dtype != torch.float32:
+        return F.linear(x, weight, bias)
+    row = x.reshape(1, -1)
+    y = (weight @ torch.cat([row, row]).T)[:, 0]
+    y = y.contiguous() if bias is None else y + bias
+    return y.view(*x.shape[:-1], -1)
+
+
 TORCH_OPS = Ops(
     attention=torch_attention,
     layer_norm=torch_layer_norm,
     rms_norm=torch_rms_norm,
     gelu_tanh=torch_gelu_tanh,
     cross_entropy=torch_cross_entropy,
+    linear=torch_linear,
 )
