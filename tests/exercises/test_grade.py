@@ -404,3 +404,19 @@ def test_a_message_without_the_secret_counts_for_nothing():
 def test_a_set_that_does_not_exist_is_named(checks, tmp_path, capsys):
     assert grade.main([str(tmp_path), "--checks", str(checks), "--set", "98_none"]) == 2
     assert SLUG in capsys.readouterr().out
+
+
+# ------------------------------------------------------------------------ the course's own sets
+
+OWN = sorted(path.stem for path in (grade.CHECKOUT / "solutions").glob("[0-9][0-9]_*.md"))
+
+
+@pytest.mark.parametrize("slug", OWN)
+def test_a_perfect_submission_gets_every_point_and_an_untouched_one_none(slug):
+    grading = grade.Grading(boxed=sandbox.works())
+    perfect = grading.one(grade.CHECKOUT / "solutions" / f"{slug}.ipynb", "perfect")
+    assert (perfect.status, perfect.errors) == ("graded", [])
+    assert [mark.messages for mark in perfect.marks if mark.points < mark.possible] == []
+    assert perfect.score == perfect.possible > 0
+    untouched = grading.one(grade.CHECKOUT / "exercises" / f"{slug}.ipynb", "untouched")
+    assert (untouched.status, untouched.score) == ("graded", 0)
