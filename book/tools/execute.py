@@ -61,10 +61,14 @@ class Refused(Exception):
 
 
 def source_hash(notebook: NotebookNode) -> str:
-    """Hash what is executed: code cells in order with their tags, less the generated setup cell."""
+    """Hash what is executed: code cells in order with their tags, less the generated setup cell.
+
+    Tags that only say how a page shows a cell (`hide-input`, `remove-cell`, …) do not count.
+    """
     parts = []
     for cell in notebook.cells:
-        tags = sorted(cell.metadata.get("tags", []))
+        shown = ("hide-", "remove-", "scroll-")
+        tags = sorted(t for t in cell.metadata.get("tags", []) if not t.startswith(shown))
         if cell.cell_type == "code" and SETUP_TAG not in tags:
             parts.append(f"{cell.source}\0{tags}")
     return hashlib.sha256("\1".join(parts).encode()).hexdigest()[:16]
