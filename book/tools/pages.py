@@ -28,14 +28,10 @@ def planned(course: Course) -> dict[Path, str]:
 def course_map(course: Course) -> str:
     """Return the map of the forty chapters, a card for each part; written chapters are links."""
     shown = [chapter for chapter in course.chapters if course.shown(chapter)]
-    lines = [
-        "",
-        f"{len(shown)} of {len(course.chapters)} chapters are written; they are the links.",
-    ]
-    if 0 < len(shown) < 8:
-        links = (f"{c.number}. {_chapter_link(course, c, '../chapters/')}" for c in shown)
-        lines[-1] = f"{lines[-1][:-1]}: {', '.join(links)}."
-    lines += ["", "::::{grid} 1 1 2 2", ":gutter: 3", ""]
+    said = f"{len(shown)} of {len(course.chapters)} chapters are written"
+    links = (f"{c.number}. {_chapter_link(course, c, '../chapters/')}" for c in shown)
+    said += f": {', '.join(links)}." if 0 < len(shown) < 8 else "; they are the links."
+    lines = ["", said, "", "::::{grid} 1 1 2 2", ":gutter: 3", ""]
     for part in course.plan["parts"]:
         lines += [":::{grid-item-card}", ":class-card: course-part", f"**{part['title']}**", ""]
         for chapter in course.chapters:
