@@ -33,7 +33,7 @@ def stream(
     Raises ValueError, before the model is called, for what cannot end well.
     """
     _check_request(model, tokens, max_new_tokens)
-    attention_mask = _checked_padding(attention_mask)
+    attention_mask = _checked_padding(attention_mask, tokens)
     length = tokens.shape[1]
     if cache == "auto":
         cache = ContiguousCache.for_model(model, tokens.shape[0], length + max_new_tokens)
@@ -188,9 +188,16 @@ def _check_request(model: nn.Module, tokens: Tensor, max_new_tokens: int) -> Non
         )
 
 
-def _checked_padding(attention_mask: Tensor | None) -> Tensor | None:
+def _checked_padding(attention_mask: Tensor | None, tokens: Tensor) -> Tensor | None:
     """The mask, or None if it hides nothing; ValueError unless each row is False …, True …"""
-    if attention_mask is None or attention_mask.all():
+    if attention_mask is None:
+        return None
+    if attention_mask.dtype != torch.bool or attention_mask.shape != tokens.shape:
+        raise ValueError(
+            f"attention_mask is {attention_mask.dtype} of shape {tuple(attention_mask.shape)}: it "
+            f"must be boolean and as tokens, {tuple(tokens.shape)}; write mask.bool() for 0 and 1"
+        )
+    if attention_mask.all():
         return None
     if not attention_mask[:, -1].all() or (~attention_mask[:, 1:] & attention_mask[:, :-1]).any():
         raise ValueError(

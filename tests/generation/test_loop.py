@@ -10,7 +10,7 @@ from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from minillm.generation import ContiguousCache, Sampler, generate, generate_text, greedy, stream
-from minillm.generation.loop import _cut_at, stream_text
+from minillm.generation.loop import _checked_padding, _cut_at, stream_text
 from minillm.hub import to_hf
 from minillm.models.gpt import GPT, GPTConfig
 from minillm.nn.ops import TORCH_OPS
@@ -399,6 +399,13 @@ def test_bad_requests(model, tokens, options, message):
         with pytest.raises(ValueError, match=message):
             call(model, tokens, **options)
     assert model.reads == []
+
+
+def test_masks_of_other_types_or_shapes():
+    with pytest.raises(ValueError, match=r"torch\.int64.*mask\.bool\(\)"):
+        _checked_padding(MASK.long(), TOKENS)
+    with pytest.raises(ValueError, match=r"shape \(3, 8\).*\(3, 9\)"):
+        _checked_padding(MASK[:, 1:], TOKENS)
 
 
 def test_the_context_can_be_filled_exactly(model):
