@@ -82,7 +82,7 @@ def both(theirs, model, case, ops=None):
     )
     # transformers casts logits to float32 for its loss; the same loss on its float64 logits
     expected = F.cross_entropy(out.logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
-    assert abs(out.loss - expected) < 1e-6
+    assert abs(out.loss - expected) < 1e-5 * expected  # its rounding, not ours
     expected.backward()
     logits = model(tokens, positions=positions, attention_mask=None if mask.all() else mask)
     loss = (ops or Ops()).cross_entropy(logits[:, :-1], labels[:, 1:])
