@@ -47,7 +47,7 @@ def fetch(name: str) -> Path:
 
     The files are pinned by SHA-256 and appear under their final name in one step, so an
     interrupted or failed fetch leaves nothing behind and two processes may ask at once. Raises a
-    subclass of `minillm.assets.AssetError` that says what happened and what to do.
+    subclass of `minillm.assets.errors.AssetError` that says what happened and what to do.
     """
     asset = info(name)
     if is_cached(asset):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from minillm.assets import GROUPS, info
+from minillm.assets import ASSETS, GROUPS, info
 
 BOOK = Path(__file__).resolve().parents[2] / "book"
 ROOT = BOOK.parent
@@ -111,3 +111,10 @@ def test_the_set_up_page_knows_the_sizes():
     download = sum(info(name).download for name in GROUPS["chapters"]) / 1e6
     stated = float(re.search(r"assets chapters` \(about (\d+) MB to download", text).group(1))
     assert abs(stated - download) < 0.1 * download
+
+
+@pytest.mark.parametrize("name", ASSETS)
+def test_the_set_up_page_lists_every_asset_with_its_license(name):
+    asset = info(name)
+    row = f"| `{name}` | {asset.note} | {asset.license} | `{asset.requirement}` |"
+    assert row in (BOOK / "setup.md").read_text("utf8"), f"add to book/setup.md: {row}"
