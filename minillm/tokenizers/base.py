@@ -9,7 +9,6 @@ import codecs
 import json
 import operator
 import os
-import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -164,14 +163,12 @@ class Tokenizer(ABC):
         """Write `tokenizer.json` (into `path` if that is a folder); a crash keeps the old file."""
         path = Path(path) / "tokenizer.json" if Path(path).is_dir() else Path(path)
         content = json.dumps(self.to_json(), ensure_ascii=False, indent=1)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+        part = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(content)
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+            part.write_text(content, encoding="utf-8")
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Tokenizer":

@@ -63,7 +63,7 @@ class BPETokenizer(Tokenizer):
             self._pair_ranks, self._symbol_of = Memo(self._concatenation), chr
         else:
             pairs, results = self._listed_pairs(self.merges)
-            self._pair_ranks, self._symbol_of = Memo(lambda _: NEVER, limit=0), results.__getitem__
+            self._pair_ranks, self._symbol_of = Memo(_never, limit=0), results.__getitem__
             self._pair_ranks.update(pairs)
         self._piece_ids, self._block_ids = Memo(self.encode_piece), Memo(self._encode_block)
 
@@ -122,10 +122,13 @@ class BPETokenizer(Tokenizer):
             try:
                 if line.strip():
                     token, rank = line.split()
-                    ranks[base64.b64decode(token, validate=True)] = int(rank)
+                    token = base64.b64decode(token, validate=True)
+                    if ranks.setdefault(token, int(rank)) != int(rank):
+                        raise ValueError
             except (ValueError, binascii.Error):
                 raise ValueError(
-                    f"line {number} of {str(path)!r} is {line!r:.80}; expected base64 and a number"
+                    f"line {number} of {str(path)!r} is {line!r:.60}; "
+                    "expected a new token in base64 and its rank"
                 ) from None
         return cls(ranks, pattern, special_tokens)
 
@@ -155,6 +158,10 @@ class BPETokenizer(Tokenizer):
     def from_json(cls, content: dict) -> "BPETokenizer":
         """Read the content of a byte-level BPE `tokenizer.json`, ours or Hugging Face's."""
         return cls(**bpe_arguments(content))
+
+
+def _never(pair: str) -> int:
+    return NEVER
 
 
 def _checked(ranks: Mapping[bytes, int]) -> dict[bytes, int]:

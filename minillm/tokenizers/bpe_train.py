@@ -1,7 +1,7 @@
 """Learn byte-pair merges: replace the most frequent adjacent pair by a new token, again and again.
 
-The algorithm of Gage (1994), brought to text by Sennrich, Haddow and Birch (2016), on bytes as in
-GPT-2. Three ideas make it fast enough in plain Python:
+A compression algorithm of 1994, brought to text by Sennrich, Haddow and Birch (2016), and to bytes
+by GPT-2 (Radford et al. 2019). Three ideas make it fast enough in plain Python:
 
 1. pre-tokens repeat, so the text becomes a table of *distinct* pre-tokens with their counts;
 2. a merge changes only the words that hold its pair, so each pair keeps a list of those words, and
