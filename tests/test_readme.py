@@ -1,4 +1,4 @@
-"""Every command in README.md is run: here, or by the named line of .ci/run that this file checks."""
+"""Every command in README.md is run: here, or by the line of .ci/run that this file checks."""
 
 import json
 import os

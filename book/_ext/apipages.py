@@ -94,7 +94,7 @@ def _ancestors(node):
 
 
 def one_search(app, config):
-    """Leave out the strip with a second search field; the sidebar and the button row have theirs."""
+    """Leave out the strip with a second search field: sidebar and button row have theirs."""
     config.html_theme_options["navbar_persistent"] = []
 
 
