@@ -117,7 +117,8 @@ _STRIP_CSS = """<style>
 .minillm-tokens{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,"Noto Sans Mono CJK SC",
 monospace;line-height:2.1;overflow-wrap:anywhere}
 .minillm-tokens{white-space:pre-wrap}
-.minillm-tokens .tok{border-radius:3px;padding:.15em 0;margin-right:2px;
+.minillm-tokens .tok{display:inline-block;max-width:100%;line-height:1.6;
+border-radius:3px;padding:.15em 0;margin-right:2px;
 border-left:2px solid;border-bottom:2px solid;border-color:var(--c);background:var(--b)}
 .minillm-tokens [data-see]{position:relative}
 .minillm-tokens [data-see]::before{content:attr(data-see);position:absolute;left:0;opacity:.65}

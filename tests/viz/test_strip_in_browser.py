@@ -1,0 +1,34 @@
+"""A token strip in a real browser: a selection is the text, and a token stays in one piece."""
+
+import shutil
+
+import pytest
+
+from minillm.viz import token_strip
+
+TEXT = (
+    'The unhappiest tokenizers can\'t spell "strawberry" in 今天 or\tcode:\n\n    return x <= 1\n'
+)
+
+
+@pytest.fixture(scope="module")
+def page():
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+    if path is None:
+        pytest.skip("there is no Chromium")
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as play:
+        options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        browser = play.chromium.launch(executable_path=path, args=options)
+        yield browser.new_page(viewport={"width": 390, "height": 800})
+        browser.close()
+
+
+def test_selecting_gives_the_text_and_tokens_do_not_break(page):
+    pieces = [TEXT[i : i + 4].encode() for i in range(0, len(TEXT), 4)]
+    page.set_content(token_strip(pieces, list(range(len(pieces)))).html)
+    page.locator(".minillm-tokens").evaluate("n => getSelection().selectAllChildren(n)")
+    assert page.evaluate("getSelection().toString()").strip() == TEXT.strip()
+    heights = page.locator(".tok").evaluate_all("t => t.map(x => x.getClientRects().length)")
+    assert set(heights) == {1}
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
