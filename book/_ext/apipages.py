@@ -1,6 +1,8 @@
 """Sphinx hooks: API pages by static analysis, and links from the text to them."""
 
 import re
+import shutil
+from pathlib import Path
 
 from docutils import nodes
 from sphinx import addnodes
@@ -58,11 +60,6 @@ def alias(app, env, node, contnode):
     return contnode if node.get("refdomain") == "py" and in_signature else None
 
 
-def reread(app, env, added, changed, removed):
-    """Read the API pages at every build: Sphinx cannot see that they depend on the source."""
-    return [name for name in env.found_docs if name.startswith("book/reference/")]
-
-
 class LinkNames(SphinxPostTransform):
     """Turn a full name in code type, such as `minillm.nn.ops.Ops`, into a link to its API page."""
 
@@ -98,6 +95,13 @@ def one_search(app, config):
     config.html_theme_options["navbar_persistent"] = []
 
 
+def from_nothing(app, config):
+    """Build all pages anew: pages of what is gone would stay, and links in code would get lost."""
+    for folder in (Path(app.outdir), Path(app.doctreedir)):
+        for path in folder.glob("*"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
 def edit_text(app, pagename, templatename, context, doctree):
     """Point "suggest edit" at the text that a person edits, not at the notebook made from it."""
     todo = list(context.get("header_buttons", []))
@@ -113,12 +117,12 @@ def edit_text(app, pagename, templatename, context, doctree):
 
 def setup(app):
     """Connect the hooks."""
+    app.connect("config-inited", from_nothing)
     app.connect("config-inited", one_search)
     app.connect("html-page-context", edit_text, priority=900)
     app.connect("autodoc-process-signature", shorten)
     app.connect("autodoc-process-docstring", plain_docstring)
     app.connect("autodoc-skip-member", skip)
     app.connect("missing-reference", alias)
-    app.connect("env-get-outdated", reread)
     app.add_post_transform(LinkNames)
     return {"version": "2", "parallel_read_safe": True, "parallel_write_safe": True}
