@@ -125,19 +125,15 @@ class Grader:
         results = [judge(case, suite.question, answers) for case in suite.cases]
         verdict = overall(results)
         self.verdicts[suite.question] = verdict
-        said, crashed = [], False
-        for result in results:
-            crash = result.error is not None and not isinstance(result.error, AssertionError)
-            if result.message and result.verdict == verdict and not (crash and crashed):
-                said.append(result.message)  # one crash says enough
-            crashed |= crash
-        return Outcome(suite.question, verdict, list(dict.fromkeys(said)), self.summary())
+        said = [r.message for r in results if r.message and r.verdict == verdict]
+        # the first is the likely cause; what later checks guess from its effects would mislead
+        return Outcome(suite.question, verdict, said[:1], self.summary())
 
 
 def overall(results: list[Result]) -> Verdict:
-    """The verdict on a question: a stub makes it "not started", else one failed check fails it."""
+    """The verdict on a question: one failed check fails it, else a stub makes it "not started"."""
     verdicts = {result.verdict for result in results}
-    for verdict in ("not started", "failed"):
+    for verdict in ("failed", "not started"):
         if verdict in verdicts:
             return verdict
     return "passed"

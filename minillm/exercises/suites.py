@@ -103,8 +103,9 @@ def judge(case: Case, question: str, answers: dict[str, Any]) -> Result:
     if missing:
         return Result("not started", f"`{missing[0]}` is not defined: run the cell above first")
     arguments = {n: answers if n == "env" else answers[n] for n in case.parameters}
-    if any(value is ... for value in arguments.values()):
-        return Result("not started")
+    unset = [name for name, value in arguments.items() if value is ...]
+    if unset:
+        return Result("not started", f"`{unset[0]}` is still `...`")
     try:
         case.function(**arguments)
     except NotImplementedError as error:
