@@ -93,7 +93,7 @@ def grade(clone: Path) -> None:
     shutil.copy(ROOT / "exercises" / "05_attention.ipynb", submissions / "untouched.ipynb")
     done = make("grade", "SUBMISSIONS=submissions", cwd=clone)
     assert done.returncode == 0, done.stdout + done.stderr
-    table = (clone / "graded" / "grades.csv").read_text("utf8")
+    table = (clone / "graded" / "scores.csv").read_text("utf8")
     assert "untouched" in table
     assert list((clone / "graded").glob("*.html")), "no page for the learner"
 
