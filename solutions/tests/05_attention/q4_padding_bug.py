@@ -13,10 +13,12 @@ def test_same_values(padded_attention):
     v = torch.ones(2, 1, 4, 3, dtype=torch.float64)
     out = padded_attention(q, k, v, torch.tensor([[True] * 4, [True, True, False, False]]))
     assert tuple(out.shape) == (2, 1, 4, 3), 'the result must have the shape of q'
-    assert not out.isnan().any(), 'there are NaNs: hide padded keys only, not whole rows of the scores'
+    assert not out[0].isnan().any(), 'NaN in the sentence without padding, where every key may be seen: is `real` inverted? True marks a real token'
+    assert not out[1, :, :2].isnan().any(), 'there are NaNs at real tokens: each of them must see the real keys'
+    assert out.isfinite().all(), 'NaN at the places of padding, from where the next layer would spread it: hide padded keys, not whole rows'
+    assert (out[0] - 1).abs().max() < 1e-09, 'every value is 1, so a weighted mean is 1, also where nothing is padded'
     gap = (out[1, :, :2] - 1).abs().max().item()
     assert gap < 1e-09, 'every value is 1, so a weighted mean is 1: for the padded sentence the weights do not sum to 1'
-    assert (out[0] - 1).abs().max() < 1e-09, 'every value is 1, so a weighted mean is 1, also where nothing is padded'
 
 @test_case(points=None, hidden=False)
 def test_padding_does_not_matter(padded_attention):
@@ -25,6 +27,8 @@ def test_padding_does_not_matter(padded_attention):
     q, k, v = (torch.randn(1, 2, 5, 3, dtype=torch.float64) for _ in range(3))
     alone = torch.nn.functional.scaled_dot_product_attention(q[:, :, :3], k[:, :, :3], v[:, :, :3])
     out = padded_attention(q, k, v, torch.tensor([[True, True, True, False, False]]))
+    padding = torch.nn.functional.scaled_dot_product_attention(q[:, :, :3], k[:, :, 3:], v[:, :, 3:])
+    assert not (out[:, :, :3] - padding).abs().max() < 1e-09, 'inverted: the queries look at the padding and at nothing else; True in `real` marks a real token'
     gap = (out[:, :, :3] - alone).abs().max().item()
     assert gap < 1e-09, f'three tokens alone and the same three with padding behind them differ by {gap:.2g}: no weight may go to padded keys, and the others must sum to 1'
 

@@ -46,7 +46,7 @@ def test_no_large_tensor(long_attention):
     assert sizes, 'no tensor was made by torch: compute the result with torch'
     assert not any(('scaled_dot_product' in name for _, _, name in sizes)), 'write it yourself: do not call scaled_dot_product_attention'
     largest, shape, name = max(sizes)
-    assert largest <= heads * chunk * t, f'{name} makes a tensor of shape {shape}: at most chunk rows of weights, {heads} x {chunk} x {t}, may exist at a time'
+    assert largest <= heads * chunk * t, f'you make a full table, or more of it than `chunk` rows: a tensor of shape {shape}, where {heads} heads x {chunk} rows x {t} keys are allowed. Cut the queries into pieces before the product, and make the mask for a piece only (torch calls the step {name})'
     assert peak[0] <= 6 * heads * chunk * t, f'your tensors together hold {peak[0]} numbers at a time, {peak[0] / (heads * chunk * t):.0f} pieces of the table: keep only the result of a piece, not its weights'
 
 @test_case(points=None, hidden=True)

@@ -83,6 +83,14 @@ def q2_additive(t, s):
     return torch.zeros(t, s).masked_fill(~torch.ones(t, s).tril(s - t).bool(), -math.inf)
 
 
+def q2_inverted(t, s):
+    return ~torch.ones(t, s).tril(s - t).bool()
+
+
+def q2_not_itself_top_left(t, s):
+    return torch.ones(t, s).tril(-1).bool()
+
+
 # ---------------------------------------------------------------------- q3: grouped-query attention
 
 
@@ -140,6 +148,39 @@ def q3_detached_weights(q, k, v, mask):
     return _attend(q.detach(), k, v, mask) + 0 * q
 
 
+def q3_scale_by_number_of_queries(q, k, v, mask):
+    return _attend(q, k, v, mask, scale=q.shape[2] ** -0.5)
+
+
+def q3_scale_by_number_of_keys(q, k, v, mask):
+    return _attend(q, k, v, mask, scale=k.shape[2] ** -0.5)
+
+
+def q3_mask_inverted_throughout(q, k, v, mask):
+    return _attend(q, k, v, ~mask)
+
+
+def q3_mask_inverted_with_a_large_number(q, k, v, mask):
+    return _attend(q, k, v, ~mask, hide=-1e9)
+
+
+def q3_no_sharing(q, k, v, mask):
+    return _attend(q, k, v, mask, share=lambda x: x)
+
+
+def q3_shares_keys_only(q, k, v, mask):
+    scores = q @ k.repeat_interleave(q.shape[1] // k.shape[1], dim=1).mT / math.sqrt(q.shape[3])
+    return scores.masked_fill(~mask, -math.inf).softmax(dim=-1) @ v
+
+
+def q3_calls_torch(q, k, v, mask):
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
+
+
+def q3_calls_torch_by_another_name(q, k, v, mask, attention=F.scaled_dot_product_attention):
+    return attention(q, k, v, attn_mask=mask, enable_gqa=True)
+
+
 # ------------------------------------------------------------------------------ q4: the padding bug
 
 
@@ -180,6 +221,14 @@ def q4_divides_by_count(q, k, v, real):
 
 def q4_nan_rows(q, k, v, real):
     return _padded(q, k, v, ~(real[:, None, None, :] & real[:, None, :, None]))
+
+
+def q4_real_inverted(q, k, v, real):
+    return _padded(q, k, v, real[:, None, None, :])
+
+
+def q4_real_inverted_with_a_large_number(q, k, v, real):
+    return _padded(q, k, v, real[:, None, None, :], fill=-1e9)
 
 
 # -------------------------------------------------------------------------------------- q5: entropy
@@ -258,6 +307,38 @@ def q5_fraction_gone():
     return _q5(fraction_left=0.936)
 
 
+def q5_tiny_number_in_the_logarithm():
+    def entropy(q, k, scale):
+        weights = (q @ k.T * scale).softmax(dim=-1)
+        return -(weights * (weights + 1e-9).log()).sum(dim=-1).mean()
+
+    return _q5(entropy)
+
+
+def q5_no_mean():
+    return _q5(lambda q, k, scale: -_terms(q, k, scale).sum(dim=-1))
+
+
+def q5_bits_and_sign():
+    return _q5(lambda q, k, scale: _entropy(q, k, scale) / -math.log(2))
+
+
+def q5_fraction_is_nan():
+    return _q5(fraction_left=math.nan)
+
+
+def q5_fraction_in_bits():
+    return _q5(fraction_left=0.064 * math.log2(64))
+
+
+def q5_fraction_guessed():
+    return _q5(fraction_left=0.5)
+
+
+def q5_fraction_negative():
+    return _q5(fraction_left=-0.064)
+
+
 # ------------------------------------------------------------------------------- q6: long sequences
 
 
@@ -320,3 +401,12 @@ def q6_detached(q, k, v, chunk):
 
 def q6_no_scale(q, k, v, chunk):
     return _long(q * math.sqrt(q.shape[3]), k, v, chunk)
+
+
+def q6_full_mask_indexed(q, k, v, chunk):
+    mask, pieces = torch.ones(q.shape[2], q.shape[2], dtype=torch.bool).tril(), []
+    for start in range(0, q.shape[2], chunk):
+        rows = slice(start, start + chunk)
+        scores = q[:, :, rows] @ k.mT / math.sqrt(q.shape[3])
+        pieces.append(scores.masked_fill(~mask[rows], -math.inf).softmax(dim=-1) @ v)
+    return torch.cat(pieces, dim=2)
