@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-# Files that are not the learner's: Python's own, what is installed, this package, generated code.
+# Files that are not the learner's: Python's own, what is installed, minillm, generated code.
 OTHERS = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib"))
-OTHERS += (str(Path(__file__).parent), "<@", "<frozen", "<string>", "<eval_with_key>")
+OTHERS += (str(Path(__file__).parents[1]), "<@", "<frozen", "<string>", "<eval_with_key>")
 
 Verdict = Literal["passed", "failed", "not started"]
 

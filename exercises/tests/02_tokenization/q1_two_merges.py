@@ -14,8 +14,10 @@ def test_merges(first, second):
     assert tuple(second) == ('a', 'a'), 'recount all pairs after the first merge, with the new token ab in place'
 
 @test_case(points=None, hidden=False)
-def test_n_tokens(n_tokens):
+def test_n_tokens(first, second, n_tokens):
     words = {'aaab': 4, 'abab': 3, 'ba': 2}
+    learned = [tuple(first), tuple(second)] == [('a', 'b'), ('a', 'a')]
+    assert learned, 'n_tokens counts what is left after both merges: get `first` and `second` right before it'
     right = sum((n * len(w.replace('ab', 'X').replace('aa', 'Y')) for w, n in words.items()))
     assert n_tokens != 32, 'that is the number of letters before any merge'
     assert n_tokens != 22, 'that is the count after the first merge: the second one saves some, too'

@@ -29,3 +29,9 @@ def test_as_soon_as_possible(stream_text):
     second = next(stream)
     assert second == ' two' and len(seen) == 2, 'only the incomplete character waits: the characters before it in the same token are certain'
 
+@test_case(points=None, hidden=False)
+def test_ends_inside_a_character(stream_text):
+    joined = ''.join(stream_text(iter([b'hi', b'\xf0\x9f'])))
+    assert joined != 'hi', 'the tokens end inside a character: yield one "\\ufffd" for the rest'
+    assert joined == 'hi�', f"one sign for the incomplete rest, not one for each byte: expected {'hi' + chr(65533)!r}, not {joined!r}"
+

@@ -19,6 +19,8 @@ def test_groups(digits_pattern):
 def test_surroundings(digits_pattern):
     from minillm.tokenizers.patterns import Splitter
     split = Splitter([digits_pattern])
+    assert split('12345 km')[:2] == ['12', '345'], 'a run also ends before a blank or a sign: `$` holds at the end of the whole text only'
+    assert split('12345km')[:2] == ['12', '345'], 'a run also ends before a letter: `\\b` sees no border between a digit and a letter'
     assert split('in 1234 days') == ['in', ' ', '1', '234', ' days'], 'a blank does not join the digits behind it, and letters end a run'
     assert split('a1b22222c') == ['a', '1', 'b', '22', '222', 'c'], 'each run of digits is grouped for itself'
     assert split('1,234.5678') == ['1', ',', '234', '.', '5', '678'], 'signs end a run: what follows them is grouped for itself'

@@ -23,6 +23,8 @@ def test_runs_and_repeats(encode_word):
     assert encode_word('aabaa', merges) == ['aa', 'b', 'aa'], 'a merge applies wherever its pair stands, not only once'
     again = [('a', 'b'), ('c', 'ab'), ('cab', 'a')]
     assert encode_word('cabab', again) == ['cab', 'ab'], 'new tokens make new pairs: look again after every merge'
+    late = encode_word('abc', [('ab', 'c'), ('a', 'b')])
+    assert late == ['abc'], 'one pass through `merges` is not enough: after (a, b) the earlier merge (ab, c) fits, so look again from the first'
 
 @test_case(points=None, hidden=True)
 def test_against_the_library(encode_word):

@@ -23,6 +23,18 @@ def test_weights(bytes_per_token):
     assert abs(ratio - 2) > 1e-09, 'that is the mean of two ratios, 3 and 1: divide total bytes by total tokens'
     assert abs(ratio - 1.2) < 1e-12, '12 bytes in 10 tokens are 1.2 bytes per token'
 
+@test_case(points=None, hidden=False)
+def test_one_by_one(bytes_per_token):
+
+    class Threes:
+
+        def encode(self, text):
+            return [0] * ((len(text) + 2) // 3)
+    ratio = bytes_per_token(Threes(), ['abcd', 'abcd', 'abcd'])
+    assert abs(ratio - 3) > 1e-09, 'encode the texts one by one: joined, a token runs across the border of two texts'
+    assert min(abs(ratio - 14 / 5), abs(ratio - 12 / 5)) > 1e-09, 'encode the texts one by one: joined with a newline or a blank, the separators are counted and change the tokens'
+    assert abs(ratio - 2) < 1e-12, 'each of the three texts has 4 bytes and 2 tokens: 12 bytes in 6 tokens'
+
 @test_case(points=None, hidden=True)
 def test_with_trained_tokenizers(bytes_per_token):
     from minillm.tokenizers import train_bpe

@@ -109,6 +109,10 @@ def q2_replaces_in_a_joined_string(counts, n_merges):
     return merges
 
 
+def q2_never_stops(counts, n_merges):
+    return _learn(counts, n_merges, stop=False)
+
+
 def q2_returns_tokens(counts, n_merges):
     return ["".join(pair) for pair in _learn(counts, n_merges)]
 
@@ -156,6 +160,13 @@ def q3_each_merge_once(word, merges):
             if (tokens[i], tokens[i + 1]) == (left, right):
                 tokens[i : i + 2] = [left + right]
                 break
+    return tokens
+
+
+def q3_one_pass(word, merges):
+    tokens = list(word)
+    for pair in merges:
+        tokens = _replace(tokens, tuple(pair), once=False)
     return tokens
 
 
@@ -219,6 +230,16 @@ def q4_forgets_the_rest(tokens):
             yield text
 
 
+def q4_one_sign_for_each_byte(tokens):
+    import codecs
+
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    for token in tokens:
+        if text := decoder.decode(token):
+            yield text
+    yield "\ufffd" * len(decoder.getstate()[0])
+
+
 def q4_yields_empty_strings(tokens):
     import codecs
 
@@ -259,6 +280,15 @@ def q5_joined(tokenizer, texts):
     return len(text.encode()) / len(tokenizer.encode(text))
 
 
+def q5_joined_with_newlines(tokenizer, texts):
+    text = "\n".join(texts)
+    return len(text.encode()) / len(tokenizer.encode(text))
+
+
+def q5_counts_tokens_of_joined_lines(tokenizer, texts):
+    return sum(len(text.encode()) for text in texts) / len(tokenizer.encode("\n".join(texts)))
+
+
 def q5_distinct_tokens(tokenizer, texts):
     ids = [i for text in texts for i in tokenizer.encode(text)]
     return sum(len(text.encode()) for text in texts) / len(set(ids))
@@ -281,6 +311,10 @@ def q6_single_digits():
 
 def q6_end_of_text_instead_of_end_of_run():
     return CL100K.replace(r"\p{N}{1,3}", r"\p{N}{1,3}(?=(?:\p{N}{3})*$)|\p{N}{1,3}")
+
+
+def q6_word_border_instead_of_end_of_run():
+    return CL100K.replace(r"\p{N}{1,3}", r"\p{N}{1,3}(?=(?:\p{N}{3})*\b)|\p{N}{1,3}")
 
 
 def q6_ascii_digits():
