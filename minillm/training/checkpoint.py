@@ -48,8 +48,8 @@ def save(
     in the model or the optimizer is not finite or a JSON value cannot be written.
     """
     path = Path(path)
-    if step < 0:
-        raise ValueError(f"step is {step}; give the number of updates made, 0 or more")
+    if type(step) is not int or step < 0:
+        raise ValueError(f"step is {step!r}; give the number of updates made, a whole number")
     tensors, aliases = _model_tensors(model)
     state = {"format": FORMAT, "step": step, "data_state": data_state, "extra": extra}
     state["aliases"] = aliases
@@ -68,6 +68,12 @@ def save(
         raise ValueError(
             f"data_state or extra is not JSON: {error}; give dicts, lists, strings, finite numbers"
         ) from error
+    for name, value in (("data_state", data_state), ("extra", extra)):
+        if json.loads(json.dumps(value)) != value:  # keys that are no strings, tuples
+            raise ValueError(
+                f"{name} is {value!r:.80}, which JSON gives back changed; "
+                "use strings as keys and lists for sequences"
+            )
     with _replacing(path) as temporary:
         save_file(tensors, temporary, metadata)
     return path

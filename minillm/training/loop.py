@@ -160,6 +160,17 @@ def clip_gradients(
     return norm
 
 
+def set_rate(optimizer: torch.optim.Optimizer, multiplier: float, step: int) -> None:
+    """Set every group's rate to its base rate times `multiplier`, which must be finite and ≥ 0."""
+    if not (math.isfinite(multiplier) and multiplier >= 0):
+        raise ValueError(
+            f"the schedule gives {multiplier} at step {step}; a multiplier is finite and not "
+            "negative. The weights are as they were before this step"
+        )
+    for group in optimizer.param_groups:
+        group["lr"] = group["initial_lr"] * multiplier
+
+
 def _to(device: torch.device, batch: Any) -> Any:
     if isinstance(batch, Tensor):
         return batch.to(device, non_blocking=True)
@@ -188,9 +199,7 @@ def _updates(
     for step in numbers:
         began = time.perf_counter()
         model.train()
-        multiplier = schedule(step)
-        for group in optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * multiplier
+        set_rate(optimizer, schedule(step), step)
 
         optimizer.zero_grad(set_to_none=True)
         summed, tokens = 0.0, 0

@@ -171,6 +171,9 @@ def test_a_model_that_diverged_does_not_replace_a_good_checkpoint(saved):
     ("options", "message"),
     [
         ({"step": -1}, "step is -1"),
+        ({"step": True}, "step is True"),
+        ({"step": 1, "extra": {1: 2}}, "extra is .* gives back changed"),
+        ({"step": 1, "data_state": (1, 2)}, "data_state is .* gives back changed"),
         ({"step": 1, "extra": {1, 2}}, "not JSON"),
         ({"step": 1, "extra": float("nan")}, "not JSON"),
         ({"step": 1, "data_state": torch.ones(2)}, "not JSON"),

@@ -310,3 +310,12 @@ def test_bad_arguments_are_refused_at_the_call(options, message):
 def test_ids_outside_the_vocabulary():
     with pytest.raises(ValueError, match="13"):
         run(gpt(), TokenWindows(torch.arange(14), 8, 1), 1)
+
+
+@pytest.mark.parametrize("multiplier", [math.nan, math.inf, -1.0])
+def test_a_schedule_that_makes_no_sense_leaves_the_weights_alone(multiplier):
+    model = gpt()
+    before = [p.detach().clone() for p in model.parameters()]
+    with pytest.raises(ValueError, match="at step 0"):
+        run(model, windows(), 2, schedule=lambda step: multiplier)
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
