@@ -29,6 +29,11 @@ class ContiguousLayer:
                 f"{n_kv_heads} key/value heads of size {d_head}: build it with "
                 f"ContiguousCache.for_model(model, batch={k.shape[0]})"
             )
+        if k.dtype != self.keys.dtype and not torch.is_autocast_enabled(k.device.type):
+            raise ValueError(
+                f"keys of type {k.dtype} do not fit a cache of {self.keys.dtype}: build it with "
+                f"dtype={k.dtype}, or by ContiguousCache.for_model(model)"
+            )
         self.keys[:, :, start:end] = k
         self.values[:, :, start:end] = v
         self.length = end
@@ -56,14 +61,13 @@ class ContiguousCache:
             "d_head": d_head,
         }
         for name, size in sizes.items():
-            if size < 1:
-                raise ValueError(f"{name} is {size}: a cache needs at least 1")
+            if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+                raise ValueError(f"{name} is {size!r}: a cache needs a whole number, at least 1")
         buffer = torch.zeros(
             2, n_layers, batch, n_kv_heads, max_seq_len, d_head, dtype=dtype, device=device
         )
         self.layers = [ContiguousLayer(buffer[0, i], buffer[1, i]) for i in range(n_layers)]
-        self.max_seq_len = max_seq_len
-        self.batch = batch
+        self.n_layers, self.max_seq_len, self.batch = n_layers, max_seq_len, batch
 
     @classmethod
     def for_model(
@@ -75,7 +79,7 @@ class ContiguousCache:
             config.n_layers,
             batch,
             config.n_kv_heads,
-            max_seq_len or config.max_seq_len,
+            config.max_seq_len if max_seq_len is None else max_seq_len,
             config.d_head,
             weight.dtype,
             weight.device,
@@ -84,7 +88,7 @@ class ContiguousCache:
     @property
     def length(self) -> int:
         """Tokens that every layer has stored: it grows when the last layer of a pass appends."""
-        return self.layers[-1].length
+        return min([layer.length for layer in self.layers])
 
     def __getitem__(self, layer: int) -> ContiguousLayer:
         """The cache of one layer."""
@@ -92,9 +96,10 @@ class ContiguousCache:
 
     def rollback(self, length: int) -> None:
         """Forget the tokens from `length` on in all layers (a rejected draft, an edited prompt)."""
-        if not 0 <= length <= self.length:
+        if not isinstance(length, int) or not 0 <= length <= self.length:
             raise ValueError(
-                f"cannot roll back to {length} tokens: the cache holds {self.length}, use 0 to that"
+                f"cannot roll back to {length!r} tokens: the cache holds {self.length}, use a "
+                "whole number from 0 to that"
             )
         for layer in self.layers:
             layer.length = length

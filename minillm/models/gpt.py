@@ -212,19 +212,35 @@ class GPT(nn.Module):
         """Logits of the next token after each of `tokens` (only after the last with `last_only`).
 
         `attention_mask` is False at padding and covers the cached positions too. Padding on the
-        left needs `positions` as well (by default cache.length + 0, 1, 2, …).
+        left needs `positions` as well (by default cache.length + 0, 1, 2, …). A pass that fails
+        or is interrupted leaves the cache as it was.
         """
         start = 0 if cache is None else cache.length
         self._check(tokens, positions, attention_mask, start)
+        if cache is not None:
+            self._check_cache(cache)
         if positions is None:
             positions = torch.arange(start, start + tokens.shape[1], device=tokens.device)[None]
         mask = None if attention_mask is None else padding_mask(attention_mask)
         x = look_up(self.tokens.weight, tokens, "token ids") + self.positions(positions)
         x = self.dropout(x)
-        for i, block in enumerate(self.blocks):
-            x = block(x, mask=mask, causal=True, cache=None if cache is None else cache[i])
-        x = self.final_norm(x[:, -1:] if last_only else x)
-        return self.linear(x, self.tokens.weight)
+        try:
+            for i, block in enumerate(self.blocks):
+                x = block(x, mask=mask, causal=True, cache=None if cache is None else cache[i])
+            x = self.final_norm(x[:, -1:] if last_only else x)
+            return self.linear(x, self.tokens.weight)
+        except BaseException:  # Ctrl-C too: some layers hold the new keys, others do not
+            if hasattr(cache, "rollback"):
+                cache.rollback(start)
+            raise
+
+    def _check_cache(self, cache: Cache) -> None:
+        n_layers = getattr(cache, "n_layers", self.config.n_layers)
+        if n_layers != self.config.n_layers:
+            raise ValueError(
+                f"the cache has {n_layers} layers and the model {self.config.n_layers}: build it "
+                "by ContiguousCache.for_model(model)"
+            )
 
     def _check(
         self, tokens: Tensor, positions: Tensor | None, attention_mask: Tensor | None, start: int

@@ -27,7 +27,11 @@ class LayerCache(Protocol):
 
 @runtime_checkable
 class Cache(Protocol):
-    """One `LayerCache` per layer; `length` counts the positions stored before a forward pass."""
+    """One `LayerCache` per layer; `length` counts the positions stored before a forward pass.
+
+    Two members are optional: `n_layers` lets a model see that the cache is another's, and
+    `rollback(length)` lets it undo a pass that failed half-way.
+    """
 
     length: int
 

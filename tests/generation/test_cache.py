@@ -220,6 +220,53 @@ def test_an_interrupted_pass_can_be_rolled_back():
     assert close(model(tokens[:, 3:], cache=cache), model(tokens)[:, 3:])
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+@pytest.mark.parametrize("place", ["blocks.0.ffn", "blocks.1.attention", "final_norm"])
+def test_a_pass_that_fails_leaves_the_cache_as_it_was(model, place, error):
+    tokens = random_tokens(2, 9)
+    cache = ContiguousCache.for_model(model, 2)
+    model(tokens[:, :3], cache=cache)
+
+    def fail(*args):
+        raise error
+
+    hook = model.get_submodule(place).register_forward_pre_hook(fail)
+    with pytest.raises(error):
+        model(tokens[:, 3:], cache=cache)
+    hook.remove()
+    assert [layer.length for layer in cache.layers] == [3, 3, 3]
+    assert close(in_chunks(model, tokens, cache, [2, 4]), model(tokens)[:, 3:])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("sizes", "dtype", "message"),
+    [
+        ((4, 2, 4, 9, 5), torch.float64, "the cache has 4 layers and the model 3"),
+        ((2, 2, 4, 9, 5), torch.float64, "the cache has 2 layers and the model 3"),
+        ((3, 1, 4, 9, 5), torch.float64, r"\(2, 4, 6, 5\).*cache for batch 1.*batch=2"),
+        ((3, 2, 2, 9, 5), torch.float64, "with 2 key/value heads of size 5"),
+        ((3, 2, 4, 9, 5), torch.float32, r"torch\.float64 do not fit a cache of torch\.float32"),
+    ],
+)
+def test_the_cache_of_another_model_is_refused_unwritten(model, sizes, dtype, message):
+    cache = ContiguousCache(*sizes, dtype=dtype)
+    with pytest.raises(ValueError, match=message):
+        model(random_tokens(2, 6), cache=cache)
+    assert cache.length == 0
+    assert all((layer.length, layer.keys.any()) == (0, False) for layer in cache.layers)
+
+
+@torch.no_grad()
+def test_half_precision_by_autocast_keeps_a_float32_cache():
+    model, tokens = gpt().float(), random_tokens(1, 6)
+    cache = ContiguousCache.for_model(model)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits, whole = in_chunks(model, tokens, cache, [4, 2]), model(tokens)
+    assert torch.allclose(logits, whole, atol=0.2 * float(whole.std()))
+
+
 def test_errors_name_the_value():
     cache = ContiguousCache(1, 2, 4, 6, 5)
     with pytest.raises(ValueError, match=r"\(3, 4, 1, 5\).*batch 2 .*for_model\(model, batch=3\)"):
@@ -230,3 +277,5 @@ def test_errors_name_the_value():
         cache.rollback(-1)
     with pytest.raises(ValueError, match="batch is 0"):
         ContiguousCache(1, 0, 4, 6, 5)
+    with pytest.raises(ValueError, match="max_seq_len is 0"):
+        ContiguousCache.for_model(gpt(), max_seq_len=0)
