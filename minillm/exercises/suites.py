@@ -5,7 +5,7 @@ Each function takes the learner's names as its parameters and asserts something 
 grader and the tests of the exercise sets all read these files here, and judge with `judge`.
 """
 
-import sys
+import builtins
 import sysconfig
 import traceback
 import types
@@ -73,21 +73,11 @@ def load(question: str, source: str) -> Suite:
     """Run the text of a check file and return its suite.
 
     The file imports `otter.test_files`, which a learner does not have: `Case` stands in for it.
+    It sees builtins of its own, so several threads may load files, and none changes the others'.
     """
-    space: dict[str, Any] = {"__name__": f"checks.{question}"}
-    otter, files = types.ModuleType("otter"), types.ModuleType("otter.test_files")
-    otter.test_files, files.test_case = files, Case
-    stand_ins = {"otter": otter, "otter.test_files": files}
-    hidden = {name: sys.modules.get(name) for name in stand_ins}
-    sys.modules.update(stand_ins)
-    try:
-        exec(compile(source, f"<checks of {question}>", "exec"), space)
-    finally:
-        for name, module in hidden.items():
-            if module is None:
-                sys.modules.pop(name, None)
-            else:
-                sys.modules[name] = module
+    own = {**vars(builtins), "__import__": importer(builtins.__import__)}
+    space: dict[str, Any] = {"__name__": f"checks.{question}", "__builtins__": own}
+    exec(compile(source, f"<checks of {question}>", "exec"), space)
     cases = [value for value in space.values() if isinstance(value, Case)]
     if not cases:
         raise ValueError(f"the check file of {question!r} has no @test_case function; add one")
@@ -95,6 +85,19 @@ def load(question: str, source: str) -> Suite:
     if points is None:
         points = sum(c.points for c in cases if c.points is not None) or 1.0
     return Suite(question, cases, float(points))
+
+
+def importer(usual: Callable) -> Callable:
+    """An `__import__` that knows a stand-in for `otter.test_files`, and the usual modules."""
+    otter, files = types.ModuleType("otter"), types.ModuleType("otter.test_files")
+    otter.test_files, files.test_case = files, Case
+
+    def importing(name: str, *rest: Any, **named: Any) -> types.ModuleType:
+        fromlist = rest[2] if len(rest) > 2 else named.get("fromlist")
+        stand_ins = {"otter": otter, "otter.test_files": files if fromlist else otter}
+        return stand_ins[name] if name in stand_ins else usual(name, *rest, **named)
+
+    return importing
 
 
 def judge(case: Case, question: str, answers: dict[str, Any]) -> Result:

@@ -1,4 +1,5 @@
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -41,6 +42,18 @@ def test_reads_otters_files_without_otter(suite, monkeypatch):
     assert [case.name for case in suite.cases] == ["test_four", "test_five", "test_zero"]
     assert [case.hidden for case in suite.cases] == [False, False, True]
     assert sys.modules.get("otter.test_files") is before
+
+
+def test_many_threads_load_at_once():
+    def names(_) -> list:
+        return [case.name for _ in range(20) for case in load("q1_half", FILE).cases]
+
+    before = sys.modules.get("otter"), sys.modules.get("otter.test_files")
+    sources = FILE.replace("import torch", "import otter.test_files as again, math")
+    assert load("q1_half", sources).cases[2].name == "test_zero"
+    with ThreadPoolExecutor(8) as pool:
+        assert {tuple(found) for found in pool.map(names, range(40))} == {tuple(names(0))}
+    assert (sys.modules.get("otter"), sys.modules.get("otter.test_files")) == before
 
 
 def test_points_are_shared_as_otter_shares_them(suite):
