@@ -22,13 +22,23 @@ def expand(hub_format: HubFormat, n_layers: int) -> dict[str, tuple[str, ...]]:
 def load_hf(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
     """Copy a Hugging Face state dict into `model`: every tensor of both used exactly once.
 
-    Values are converted to the type and device of the model. Nothing is copied unless all fits.
+    Values are converted to the type and device of the model. Nothing is copied unless all fits and
+    all numbers are finite.
+    """
+    copy_in(model, matched(model, state_dict))
+
+
+@torch.no_grad()
+def matched(model: nn.Module, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Our name → its values in a Hugging Face state dict; ValueError unless all fits.
+
+    Only names, shapes and types of `model` are used: it may lie on the meta device.
     """
     hub_format, pairs = model.hub_format, expand(model.hub_format, model.config.n_layers)
     given = _named_in_full(hub_format, state_dict)
     own = model.state_dict()
     _check_names(pairs, given, own, hub_format)
-    copies = []
+    found: dict[str, Tensor] = {}
     for theirs, ours in pairs.items():
         tensor = given[theirs].T if theirs.endswith(hub_format.transposed) else given[theirs]
         rows = sum(own[name].shape[0] for name in ours)
@@ -38,9 +48,29 @@ def load_hf(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
                 f"{' + '.join(f'{n} {tuple(own[n].shape)}' for n in ours)}; "
                 "build the model with the numbers of the checkpoint's config.json"
             )
-        copies += zip(ours, tensor.split([own[name].shape[0] for name in ours]), strict=True)
-    for name, values in copies:
-        own[name].copy_(values)
+        check_finite(theirs, tensor, own[ours[0]].dtype)
+        parts = tensor.split([own[name].shape[0] for name in ours])
+        found |= zip(ours, parts, strict=True)
+    return found
+
+
+@torch.no_grad()
+def copy_in(model: nn.Module, values: Mapping[str, Tensor]) -> None:
+    """Copy what `matched` found into the model."""
+    own = model.state_dict()
+    for name, tensor in values.items():
+        own[name].copy_(tensor)
+
+
+def check_finite(name: str, tensor: Tensor, dtype: torch.dtype | None = None) -> None:
+    """Raise ValueError unless all of `tensor` is finite, also as `dtype`."""
+    finite = torch.isfinite(tensor.to(dtype or tensor.dtype))
+    if not bool(finite.all()):
+        bad = tensor[~finite]
+        raise ValueError(
+            f"{name} holds {len(bad)} times {bad[0].item()}, which is not finite"
+            f"{'' if dtype is None else f' in {dtype}'}; use an earlier checkpoint"
+        )
 
 
 @torch.no_grad()
@@ -56,8 +86,12 @@ def to_hf(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _named_in_full(hub_format: HubFormat, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Drop obsolete entries, add a missing prefix, and check and drop tied copies."""
+    """Drop obsolete entries, add a missing prefix, check types, check and drop tied copies."""
     given = {k: v for k, v in state_dict.items() if not k.endswith(hub_format.obsolete)}
+    for name, tensor in given.items():
+        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+            kind = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
+            raise ValueError(f"{name} is {kind}; weights are floating-point tensors, convert it")
     if not any(name.startswith(hub_format.prefix) for name in given):
         given = {k if k in hub_format.tied else hub_format.prefix + k: v for k, v in given.items()}
     for name, source in hub_format.tied.items():

@@ -1,10 +1,13 @@
 import json
+import math
+import re
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from minillm.hub import load_pretrained, save_pretrained
+from minillm.hub import folders, load_pretrained, save_pretrained
 from minillm.models.gpt import gpt1, gpt2
 from minillm.nn import TORCH_OPS
 
@@ -61,14 +64,106 @@ def edit(folder, **changes):
         ({"attn_pdrop": 0.1}, "attn_pdrop=0.1 differs from 0.2"),
         ({"n_embd": 8}, "has shape"),
         ({"n_head": 4}, "d_model 6 is not divisible by n_heads 4"),
-        ({"n_layer": 0}, "n_layers must be a whole number, at least 1, got 0"),
+        ({"n_layer": 0}, r"config\.json.* n_layer=0 is not a whole number, at least 1"),
+        ({"n_layer": 10**7}, "n_layer=10000000, but the tensors are those of 2 layers"),
+        ({"n_layer": None}, "n_layer=None is not a whole number"),
+        ({"n_layer": True}, "n_layer=True is not a whole number"),
+        ({"vocab_size": 10**11}, r"model\.safetensors: .* \(13, 6\).*\(100000000000, 6\)"),
+        ({"vocab_size": 10**30}, "describe no model"),
+        ({"n_embd": "8"}, "n_embd='8' is not a whole number"),
+        ({"n_embd": 6.0}, r"n_embd=6\.0 is not a whole number"),
+        ({"model_type": []}, r"model_type \[\] is not known here"),
+        ({"layer_norm_epsilon": "x"}, "layer_norm_epsilon='x' is not a finite number"),
+        ({"layer_norm_epsilon": -1}, "layer_norm_epsilon=-1 is not a finite number"),
+        ({"layer_norm_epsilon": float("nan")}, "layer_norm_epsilon=nan is not a finite"),
+        ({"layer_norm_epsilon": 10**400}, "layer_norm_epsilon=10*.* is not a finite"),
+        ({"resid_pdrop": "a"}, "resid_pdrop='a' is not a finite number"),
+        ({"resid_pdrop": 1, "embd_pdrop": 1, "attn_pdrop": 1}, r"dropout must be in \[0, 1\)"),
     ],
 )
-def test_unsupported_or_inconsistent_settings(saved, changes, message):
+def test_unsupported_or_inconsistent_settings(saved, changes, message, monkeypatch):
     _, folder = saved
     edit(folder, **changes)
+    monkeypatch.setattr(folders, "copy_in", None)  # a model was built: too late
     with pytest.raises(ValueError, match=message):
         load_pretrained(folder)
+
+
+@pytest.mark.parametrize("width", [-1, 0, "x", 24.0, True, []])
+def test_widths_that_are_none(tmp_path, width):
+    save_pretrained(gpt2(**SIZES), tmp_path)
+    edit(tmp_path, n_inner=width)
+    with pytest.raises(ValueError, match=rf"n_inner={re.escape(repr(width))} is not a whole"):
+        load_pretrained(tmp_path)
+    edit(tmp_path, n_inner=None)
+    assert load_pretrained(tmp_path).config.d_ff == 24
+
+
+NAME = "transformer.h.1.mlp.c_fc.weight"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.index_fill(0, torch.tensor([2]), math.nan), f"{NAME} holds 24 times nan"),
+        (lambda t: t * math.inf, f"{NAME} holds .* times -?inf"),
+        (lambda t: t.double() * 1e300, "not finite in torch.float32"),
+        (lambda t: t.long(), f"{NAME} is torch.int64; weights are floating-point"),
+        (lambda t: t > 0, f"{NAME} is torch.bool; weights are floating-point"),
+        (lambda t: t[:, 1:].contiguous(), f"{NAME} has shape"),
+    ],
+)
+def test_weights_that_are_no_weights(saved, change, message):
+    _, folder = saved
+    tensors = load_file(folder / "model.safetensors")
+    tensors[NAME] = change(tensors[NAME])
+    save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(ValueError, match=rf"model\.safetensors: .*{message}"):
+        load_pretrained(folder)
+
+
+def test_half_precision_files_and_obsolete_masks_load(saved):
+    model, folder = saved
+    tensors = {k: t.half() for k, t in load_file(folder / "model.safetensors").items()}
+    tensors["transformer.h.0.attn.bias"] = torch.ones(7, 7, dtype=torch.bool)
+    save_file(tensors, folder / "model.safetensors")
+    loaded = load_pretrained(folder).tokens.weight
+    assert loaded.dtype == torch.float32
+    assert torch.equal(loaded, model.tokens.weight.half().float())
+
+
+def full_disk(*_, **__):
+    raise OSError("No space left on device")
+
+
+def half_written(tensors, path, metadata):
+    path.write_bytes(b"half")
+    full_disk()
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "fails"),
+    [(folders, "save_file", half_written), (folders.Path, "write_text", full_disk),
+     (folders.os, "replace", full_disk)],
+)  # fmt: skip
+def test_a_save_that_fails_leaves_the_old_checkpoint(saved, monkeypatch, owner, name, fails):
+    model, folder = saved
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    monkeypatch.setattr(owner, name, fails)
+    with pytest.raises(OSError, match="No space left"):
+        save_pretrained(gpt2(**SIZES | {"d_model": 8}), folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert torch.equal(load_pretrained(folder).tokens.weight, model.tokens.weight)
+
+
+def test_a_model_that_is_not_finite_is_not_written(saved):
+    model, folder = saved
+    before = (folder / "model.safetensors").read_bytes()
+    with torch.no_grad():
+        model.tokens.weight[3, 1] = math.inf
+    with pytest.raises(ValueError, match="holds 1 times inf"):
+        save_pretrained(model, folder)
+    assert (folder / "model.safetensors").read_bytes() == before
 
 
 def test_gpt2_variants_that_compute_something_else_are_refused(tmp_path):
