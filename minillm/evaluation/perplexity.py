@@ -12,11 +12,14 @@ Perplexities are per *token*, so those of two tokenizers cannot be compared; bit
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
+
+from minillm.nn.modes import evaluation_mode
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,11 @@ class Perplexity:
 
     @property
     def perplexity(self) -> float:
-        """e to the mean: as unsure as among this many equally likely tokens."""
-        return math.exp(self.nll_per_token)
+        """e to the mean: as unsure as among this many equally likely tokens; inf beyond floats."""
+        try:
+            return math.exp(self.nll_per_token)
+        except OverflowError:
+            return math.inf
 
     @property
     def bits_per_token(self) -> float:
@@ -75,18 +81,12 @@ def perplexity(
     """
     stride = max_seq_len if stride is None else stride
     _check(tokens, max_seq_len, stride, n_bytes, batch_size)
-    training = isinstance(model, nn.Module) and model.training
-    if training:
-        model.eval()
-    try:
-        windows = plan(len(tokens) - 1, max_seq_len, stride)
+    windows = plan(len(tokens) - 1, max_seq_len, stride)
+    with evaluation_mode(model) if isinstance(model, nn.Module) else nullcontext():
         nll = sum(
             _score(model, tokens, windows[i : i + batch_size], max_seq_len)
             for i in range(0, len(windows), batch_size)
         )
-    finally:
-        if training:
-            model.train()
     if not math.isfinite(nll):
         raise ValueError(
             f"the negative log-likelihood is {nll}; the model's weights or logits are not finite"
@@ -136,10 +136,15 @@ def _device_of(model: Callable[[Tensor], Tensor], tokens: Tensor) -> torch.devic
 def _check(
     tokens: Tensor, max_seq_len: int, stride: int, n_bytes: int | None, batch_size: int
 ) -> None:
+    if not isinstance(tokens, Tensor):
+        kind = type(tokens).__name__
+        raise ValueError(f"tokens are of type {kind}; write `torch.tensor(tokens)`")
+    if tokens.dim() != 1:
+        raise ValueError(f"tokens have shape {tuple(tokens.shape)}; give one flat stream of ids")
+    if tokens.is_floating_point() or tokens.is_complex() or tokens.dtype == torch.bool:
+        raise ValueError(f"tokens have dtype {tokens.dtype}; token ids are integers")
     if len(tokens) < 2:
         raise ValueError(f"{len(tokens)} token(s) hold nothing to predict; give at least 2")
-    if tokens.is_floating_point():
-        raise ValueError(f"tokens have dtype {tokens.dtype}; token ids are integers")
     if max_seq_len < 1:
         raise ValueError(f"max_seq_len is {max_seq_len}; give at least 1")
     if not 1 <= stride <= max_seq_len:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from minillm.nn.losses import cross_entropy
+from minillm.nn.modes import evaluation_mode
 
 LossFn = Callable[[nn.Module, Any], tuple[Tensor, int]]
 """(model, batch) → (summed loss, number of tokens it sums over)."""
@@ -129,14 +130,8 @@ def train(
 
 def evaluated(model: nn.Module, evaluate: Callable[[nn.Module], float]) -> float:
     """`evaluate(model)` without gradients and in evaluation mode; the mode is put back."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.no_grad():
-            return float(evaluate(model))
-    finally:
-        for module, mode in modes:
-            module.training = mode
+    with evaluation_mode(model), torch.no_grad():
+        return float(evaluate(model))
 
 
 def clip_gradients(

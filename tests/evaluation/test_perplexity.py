@@ -1,6 +1,8 @@
 """Perplexity against a brute-force definition and transformers' recipe, with its wrong versions."""
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -186,6 +188,10 @@ def test_evaluation_mode_is_used_and_put_back():
     dropout.eval()
     perplexity(dropout, tokens, max_seq_len=4)
     assert not dropout.training
+    dropout.train()
+    dropout[1].eval()  # frozen in this mode on purpose
+    perplexity(dropout, tokens, max_seq_len=4)
+    assert dropout.training and dropout[0].training and not dropout[1].training
 
 
 def test_low_precision_logits_are_summed_in_high_precision():
@@ -224,3 +230,33 @@ def test_logits_that_are_not_finite():
 def test_bits_per_byte_without_bytes():
     with pytest.raises(ValueError, match="n_bytes is None"):
         _ = Perplexity(1.0, 1).bits_per_byte
+
+
+def test_a_perplexity_beyond_the_range_of_floats():
+    assert Perplexity(1e6, 1).perplexity == math.inf
+    assert Perplexity(1e6, 1).bits_per_token == pytest.approx(1e6 / math.log(2))
+
+
+UNTYPED = """
+import numpy as np, torch
+from minillm.evaluation.perplexity import perplexity
+for tokens, message in [
+    ([1, 2, 3], "of type list; write"),
+    (np.arange(3), "of type ndarray; write"),
+    (None, "of type NoneType"),
+    (torch.arange(3.0), "dtype torch.float32"),
+    (torch.ones(3, dtype=torch.bool), "dtype torch.bool"),
+    (torch.arange(4).view(2, 2), "shape (2, 2)"),
+    (torch.tensor(3), "shape ()"),
+]:
+    try:
+        perplexity(lambda ids: torch.zeros(*ids.shape, 5), tokens, max_seq_len=2)
+    except ValueError as error:
+        assert message in str(error), (message, str(error))
+    else:
+        raise AssertionError(f"no error for {message}")
+"""
+
+
+def test_mistakes_where_nothing_checks_types_at_run_time():
+    subprocess.run([sys.executable, "-c", UNTYPED], check=True)
