@@ -15,6 +15,8 @@ from pathlib import Path
 
 import regex
 
+LARGEST_ID = 0x10FFFF  # an embedding table has a row for every id up to the largest
+
 
 class Tokenizer(ABC):
     """Text to token ids and back; `token_bytes` maps every id to the bytes it stands for."""
@@ -25,11 +27,18 @@ class Tokenizer(ABC):
         special_tokens: Mapping[str, int],
         eos: str | None,
     ):
+        if not isinstance(special_tokens, Mapping):
+            raise ValueError(f"special_tokens is {special_tokens!r:.60}: give a dict, name to id")
         self.special_tokens = dict(special_tokens)
         self.token_bytes = dict(token_bytes)
         for name, token_id in self.special_tokens.items():
             if not isinstance(name, str) or not name:
                 raise ValueError(f"special token {name!r} must be a non-empty string")
+            if type(token_id) is not int or not 0 <= token_id <= LARGEST_ID:
+                raise ValueError(
+                    f"special token {name!r} has id {token_id!r:.40}: give an integer from 0 to "
+                    f"{LARGEST_ID}"
+                )
             if token_id in token_bytes:
                 raise ValueError(
                     f"special token {name!r}: the id {token_id} is taken, choose another"
@@ -74,8 +83,7 @@ class Tokenizer(ABC):
         what a user types can never become a control token. Names in `disallowed_special` raise
         instead. Either may be the string "all". Lone surrogates are read as U+FFFD.
         """
-        if not isinstance(text, str):
-            raise ValueError(f"encode needs a str, got {text!r:.80}; decode bytes to text first")
+        require_text(text)
         allowed, forbidden = self._names(allowed_special), self._names(disallowed_special)
         forbidden -= allowed
         text = well_formed(text)
@@ -100,27 +108,40 @@ class Tokenizer(ABC):
                     f"special tokens {names!r:.60}: give a collection of names, or 'all'"
                 )
             return set(self.special_tokens)
-        if unknown := set(names) - set(self.special_tokens):
+        try:
+            names = set(names)
+        except TypeError:
             raise ValueError(
-                f"{sorted(unknown)} are not special tokens: {[*self.special_tokens]} are"
+                f"special tokens {names!r:.60}: give a collection of names, or 'all'"
+            ) from None
+        if unknown := names - set(self.special_tokens):
+            raise ValueError(
+                f"{sorted(unknown, key=str)} are not special tokens: {[*self.special_tokens]} are"
             )
-        return set(names)
+        return names
 
     def encode_batch(
         self, texts: Iterable[str], *, allowed_special: Collection[str] = frozenset()
     ) -> list[list[int]]:
         """Return `encode` of each text."""
+        if isinstance(texts, str):
+            raise ValueError(f"texts is the one string {texts!r:.60}: call encode, or give a list")
         return [self.encode(text, allowed_special=allowed_special) for text in texts]
 
     def pieces(self, ids: Iterable[int]) -> list[bytes]:
         """Return the bytes each id stands for."""
         try:
+            ids = list(ids)
             return [self.token_bytes[operator.index(token_id)] for token_id in ids]
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError):
+            bad = ids if not isinstance(ids, list) else next(i for i in ids if not self._has(i))
             raise ValueError(
-                f"token id {error.args[0]!r} is not in the vocabulary: ids are integers "
+                f"token id {bad!r:.60} is not in the vocabulary: ids are integers "
                 f"from 0 to {self.vocab_size - 1}"
             ) from None
+
+    def _has(self, token_id: object) -> bool:
+        return hasattr(token_id, "__index__") and int(token_id) in self.token_bytes
 
     def decode(self, ids: Iterable[int], errors: str = "replace") -> str:
         """Return the text of `ids`; what is not UTF-8 becomes U+FFFD, or raises if "strict"."""
@@ -161,7 +182,9 @@ class Tokenizer(ABC):
 
     def save(self, path: str | os.PathLike) -> None:
         """Write `tokenizer.json` (into `path` if that is a folder); a crash keeps the old file."""
-        path = Path(path) / "tokenizer.json" if Path(path).is_dir() else Path(path)
+        path = _file(path)
+        if not path.parent.is_dir():
+            raise ValueError(f"there is no folder {str(path.parent)!r} to save in: create it first")
         content = json.dumps(self.to_json(), ensure_ascii=False, indent=1)
         part = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
@@ -173,7 +196,7 @@ class Tokenizer(ABC):
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Tokenizer":
         """Read a `tokenizer.json` (or the one in a folder)."""
-        path = Path(path) / "tokenizer.json" if Path(path).is_dir() else Path(path)
+        path = _file(path)
         if not path.is_file():
             raise ValueError(f"there is no tokenizer file at {str(path)!r}")
         try:
@@ -194,6 +217,28 @@ def well_formed(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
+
+
+def require_text(text: object) -> None:
+    """Raise ValueError unless `text` is a string."""
+    if not isinstance(text, str):
+        raise ValueError(f"the text must be a str, got {text!r:.80}; decode bytes to text first")
+
+
+def special_names(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the names of special tokens to be numbered in order: a list, none twice."""
+    if isinstance(names, str):
+        raise ValueError(f"special_tokens is the string {names!r:.60}: write [{names!r:.60}]")
+    names = tuple(names)
+    if twice := [name for i, name in enumerate(names) if name in names[:i]]:
+        raise ValueError(f"special_tokens lists {twice[0]!r:.60} twice: each needs one id")
+    return names
+
+
+def _file(path: str | os.PathLike) -> Path:
+    if not isinstance(path, str | os.PathLike):
+        raise ValueError(f"path is {path!r:.60}: give the name of a file or folder")
+    return Path(path) / "tokenizer.json" if Path(path).is_dir() else Path(path)
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict:

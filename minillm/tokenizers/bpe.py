@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
-from minillm.tokenizers.base import Tokenizer
+from minillm.tokenizers.base import LARGEST_ID, Tokenizer, require_text
 from minillm.tokenizers.merging import NEVER, Memo, merge
 from minillm.tokenizers.patterns import CL100K, GPT2, O200K, Splitter
 from minillm.tokenizers.tokenizer_json import bpe_arguments, bpe_document
@@ -69,10 +69,12 @@ class BPETokenizer(Tokenizer):
 
     def split(self, text: str) -> list[str]:
         """Return the pre-tokens of `text`; joined, they are `text`."""
+        require_text(text)
         return self._splitter(text)
 
     def encode_ordinary(self, text: str) -> list[int]:
         """Return the ids of `text` taken literally: split it, and look up what was seen before."""
+        require_text(text)
         blocks = self._splitter.blocks(text)
         return list(chain.from_iterable(map(self._block_ids.__getitem__, blocks)))
 
@@ -115,7 +117,7 @@ class BPETokenizer(Tokenizer):
         special_tokens: Mapping[str, int] | None = None,
     ) -> "BPETokenizer":
         """Read a `.tiktoken` file: one token a line, its bytes in base64 and its rank."""
-        if not Path(path).is_file():
+        if not isinstance(path, str | os.PathLike) or not Path(path).is_file():
             raise ValueError(f"there is no tokenizer file at {str(path)!r}")
         ranks = {}
         for number, line in enumerate(Path(path).read_bytes().splitlines(), start=1):
@@ -151,7 +153,12 @@ class BPETokenizer(Tokenizer):
     def to_json(self) -> dict:
         """Return the content of a `tokenizer.json` with the same ids (see `tokenizer_json`)."""
         return bpe_document(
-            self.ids, self.merges, self.patterns, self.special_tokens, self.whole_pieces
+            self.ids,
+            self.merges,
+            self.patterns,
+            self.special_tokens,
+            self.whole_pieces,
+            self.eos,
         )
 
     @classmethod
@@ -168,9 +175,9 @@ def _checked(ranks: Mapping[bytes, int]) -> dict[bytes, int]:
     for token, i in ranks.items():
         if not isinstance(token, bytes) or not token:
             raise ValueError(f"token {token!r:.80} must be non-empty bytes")
-        if isinstance(i, bool) or not isinstance(i, int) or not 0 <= i <= 0x10FFFF:
+        if isinstance(i, bool) or not isinstance(i, int) or not 0 <= i <= LARGEST_ID:
             raise ValueError(
-                f"token {token!r:.80} has id {i!r:.40}, not an integer from 0 to {0x10FFFF}"
+                f"token {token!r:.80} has id {i!r:.40}, not an integer from 0 to {LARGEST_ID}"
             )
     if len(set(ranks.values())) < len(ranks):
         seen = {}

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from operator import add
 
-from minillm.tokenizers.base import well_formed
+from minillm.tokenizers.base import special_names, well_formed
 from minillm.tokenizers.bpe import BPETokenizer
 from minillm.tokenizers.patterns import GPT2, Splitter
 from minillm.tokenizers.tokenizer_json import BYTE_ORDER
@@ -38,12 +38,15 @@ def train_bpe(
     pattern: str = GPT2,
     special_tokens: Sequence[str] = (),
     min_frequency: int = 1,
+    eos: str | None = None,
 ) -> BPETokenizer:
     """Return a byte-level BPE tokenizer with `vocab_size` tokens learned from `texts`.
 
     Ids: the 256 bytes in GPT-2's order, the merges in the order learned, then `special_tokens`.
+    `eos` names the special token that ends a text (`<|endoftext|>` if that is among them).
     Fewer tokens come out when no pair occurs `min_frequency` times any more.
     """
+    special_tokens = special_names(special_tokens)
     n_tokens = vocab_size - len(special_tokens)
     if n_tokens < 256:
         raise ValueError(
@@ -56,7 +59,7 @@ def train_bpe(
     for left, right in merges:
         ids.setdefault(left + right, len(ids))
     specials = {name: len(ids) + i for i, name in enumerate(special_tokens)}
-    return BPETokenizer(ids, pattern, specials, merges=merges)
+    return BPETokenizer(ids, pattern, specials, merges=merges, eos=eos)
 
 
 def count_pretokens(texts: str | Iterable[str], pattern: str = GPT2) -> Counter[str]:

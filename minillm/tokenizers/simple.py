@@ -7,13 +7,14 @@ words give short sequences and meet words they have never seen; characters lie b
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from minillm.tokenizers.base import Tokenizer, well_formed
+from minillm.tokenizers.base import Tokenizer, require_text, special_names, well_formed
 from minillm.tokenizers.patterns import compile_pattern
 from minillm.tokenizers.tokenizer_json import (
     BYTE_LEVEL,
     document,
     from_visible,
     member,
+    read_eos,
     read_special_tokens,
     split_step,
     to_visible,
@@ -30,17 +31,19 @@ class ByteTokenizer(Tokenizer):
 
     def encode_ordinary(self, text: str) -> list[int]:
         """Return the bytes of `text`."""
+        require_text(text)
         return list(text.encode("utf-8"))
 
     def split(self, text: str) -> list[str]:
         """Return the characters of `text`."""
+        require_text(text)
         return list(text)
 
     def to_json(self) -> dict:
         """Return a `tokenizer.json` with 256 tokens and no merges."""
         vocab = {to_visible(bytes([i])): i for i in range(256)}
         model = {"type": "BPE", "vocab": vocab, "merges": []}
-        return document(model, BYTE_LEVEL, BYTE_LEVEL, self.special_tokens)
+        return document(model, BYTE_LEVEL, BYTE_LEVEL, self.special_tokens, self.eos)
 
     @classmethod
     def from_json(cls, content: dict) -> "ByteTokenizer":
@@ -50,7 +53,7 @@ class ByteTokenizer(Tokenizer):
         ids = {from_visible(token): i for token, i in vocab.items() if token not in specials}
         if ids != {bytes([i]): i for i in range(256)}:
             raise ValueError("the vocabulary is not the 256 bytes: read it as a BPETokenizer")
-        return cls(specials)
+        return cls(specials, eos=read_eos(content))
 
 
 class TableTokenizer(Tokenizer):
@@ -76,7 +79,7 @@ class TableTokenizer(Tokenizer):
             raise ValueError("two entries of the vocabulary share an id: give each its own")
         tokens = {i: piece.encode("utf-8") for piece, i in self.ids.items()}
         super().__init__(tokens, special_tokens or {}, eos)
-        self.split = compile_pattern(self.pattern).findall
+        self._pieces = compile_pattern(self.pattern).findall
 
     @classmethod
     def from_text(
@@ -85,16 +88,18 @@ class TableTokenizer(Tokenizer):
         *,
         max_entries: int | None = None,
         special_tokens: Iterable[str] = (UNKNOWN,),
+        eos: str | None = None,
     ) -> "TableTokenizer":
         """Build the vocabulary from `texts`: most frequent pieces first, ties in text order."""
         split, counts = compile_pattern(cls.pattern).findall, Counter()
         for text in [texts] if isinstance(texts, str) else texts:
             counts.update(split(well_formed(text)))
         ordered = sorted(counts, key=lambda piece: (-counts[piece], piece))[:max_entries]
-        names = tuple(special_tokens)
+        names = special_names(special_tokens)
         return cls(
             {piece: i for i, piece in enumerate(ordered)},
             {name: len(ordered) + i for i, name in enumerate(names)},
+            eos=eos,
         )
 
     def encode_ordinary(self, text: str) -> list[int]:
@@ -108,15 +113,16 @@ class TableTokenizer(Tokenizer):
             )
         return ids
 
-    def split(self, text: str) -> list[str]:  # replaced in __init__ by the compiled pattern
+    def split(self, text: str) -> list[str]:
         """Return the pieces of `text`; joined, they are `text`."""
-        raise NotImplementedError
+        require_text(text)
+        return self._pieces(text)
 
     def to_json(self) -> dict:
         """Return a `tokenizer.json` with a WordLevel model."""
         model = {"type": "WordLevel", "vocab": dict(self.ids), "unk_token": UNKNOWN}
         split = split_step(self.pattern)
-        return document(model, split, {"type": "Fuse"}, self.special_tokens)
+        return document(model, split, {"type": "Fuse"}, self.special_tokens, self.eos)
 
     @classmethod
     def from_json(cls, content: dict) -> "TableTokenizer":
@@ -126,7 +132,8 @@ class TableTokenizer(Tokenizer):
         if model.get("type") != "WordLevel" or step.get("pattern") != {"Regex": cls.pattern}:
             raise ValueError(f"not a {cls.__name__}: {model.get('type')!r:.40}, {step!r:.80}")
         vocab = member(model, "vocab", dict)
-        return cls({piece: i for piece, i in vocab.items() if piece not in specials}, specials)
+        ordinary = {piece: i for piece, i in vocab.items() if piece not in specials}
+        return cls(ordinary, specials, eos=read_eos(content))
 
 
 class CharTokenizer(TableTokenizer):

@@ -36,11 +36,15 @@ def from_visible(token: str) -> bytes:
         ) from None
 
 
-def added_tokens(special_tokens: Mapping[str, int]) -> list[dict]:
-    """Return the `added_tokens` section for special tokens."""
+def added_tokens(special_tokens: Mapping[str, int], eos: str | None = None) -> list[dict]:
+    """Return the `added_tokens` section; an entry "eos", which others ignore, marks the last token.
+
+    Hugging Face keeps that in another file, `tokenizer_config.json`.
+    """
     flags = dict(single_word=False, lstrip=False, rstrip=False, normalized=False, special=True)
     ordered = sorted(special_tokens.items(), key=lambda item: item[1])
-    return [{"id": i, "content": name, **flags} for name, i in ordered]
+    entries = [{"id": i, "content": name, **flags} for name, i in ordered]
+    return [entry | {"eos": True} if entry["content"] == eos else entry for entry in entries]
 
 
 BYTE_LEVEL = {
@@ -51,7 +55,13 @@ BYTE_LEVEL = {
 }
 
 
-def document(model: dict, pre_tokenizer: dict, decoder: dict, specials: Mapping[str, int]) -> dict:
+def document(
+    model: dict,
+    pre_tokenizer: dict,
+    decoder: dict,
+    specials: Mapping[str, int],
+    eos: str | None,
+) -> dict:
     """Return a whole `tokenizer.json` around a model.
 
     The vocabulary lists the special tokens too: the `tokenizers` package would number them anew.
@@ -63,7 +73,7 @@ def document(model: dict, pre_tokenizer: dict, decoder: dict, specials: Mapping[
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": added_tokens(specials),
+        "added_tokens": added_tokens(specials, eos),
         "normalizer": None,
         "pre_tokenizer": pre_tokenizer,
         "post_processor": None,
@@ -88,6 +98,7 @@ def bpe_document(
     patterns: Sequence[str],
     specials: Mapping[str, int],
     whole_pieces: bool,
+    eos: str | None,
 ) -> dict:
     """Return the `tokenizer.json` of a byte-level BPE; without `merges`, of tiktoken's rule."""
     merges = _all_splits(ids) if merges is None else merges
@@ -104,7 +115,8 @@ def bpe_document(
         "merges": [[to_visible(left), to_visible(right)] for left, right in merges],
     }
     steps = [*map(split_step, patterns), BYTE_LEVEL]
-    return document(model, {"type": "Sequence", "pretokenizers": steps}, BYTE_LEVEL, specials)
+    steps = {"type": "Sequence", "pretokenizers": steps}
+    return document(model, steps, BYTE_LEVEL, specials, eos)
 
 
 def _all_splits(ids: Mapping[bytes, int]) -> Iterator[tuple[bytes, bytes]]:
@@ -140,6 +152,7 @@ def bpe_arguments(content: dict) -> dict:
         "special_tokens": specials,
         "merges": [_merge(entry) for entry in member(model, "merges", list)],
         "whole_pieces": bool(model.get("ignore_merges")),
+        "eos": read_eos(content),
     }
 
 
@@ -153,7 +166,8 @@ def member(content: dict, name: str, kind: type) -> dict | list:
 def read_special_tokens(content: dict) -> dict[str, int]:
     """Return the `added_tokens` section as name → id."""
     specials = {}
-    for entry in content.get("added_tokens") or []:
+    entries = content.get("added_tokens")
+    for entry in [] if entries is None else member(content, "added_tokens", list):
         known = entry if isinstance(entry, dict) else {}
         name, i = known.get("content"), known.get("id")
         if not isinstance(name, str) or isinstance(i, bool) or not isinstance(i, int) or i < 0:
@@ -161,6 +175,15 @@ def read_special_tokens(content: dict) -> dict[str, int]:
         if specials.setdefault(name, i) != i:
             raise ValueError(f"added token {name!r} has two ids, {specials[name]} and {i}")
     return specials
+
+
+def read_eos(content: dict) -> str | None:
+    """Return the special token marked as the end of a text, if one is (checked names only)."""
+    entries = [entry for entry in content.get("added_tokens") or [] if entry.get("eos")]
+    if len(entries) > 1:
+        names = [entry["content"] for entry in entries]
+        raise ValueError(f"{names!r:.120} are all marked as eos: mark one")
+    return entries[0]["content"] if entries else None
 
 
 def _merge(entry: object) -> tuple[bytes, bytes]:

@@ -392,12 +392,39 @@ calls = [
     lambda: train_bpe([b"bytes"], 300), lambda: train_bpe(["a", None], 300),
     lambda: BPETokenizer({"a": 0}), lambda: BPETokenizer({bytes([i]): str(i) for i in range(256)}),
     lambda: CharTokenizer({"a": "0"}), lambda: CharTokenizer({1: 0}),
+    lambda: BPETokenizer.from_tiktoken(None),
 ]
-for number, call in enumerate(calls):
+named = [
+    (lambda: ByteTokenizer({"<s>": -1}), "'<s>' has id -1: give an integer"),
+    (lambda: ByteTokenizer({"<s>": 300.5}), "has id 300.5"),
+    (lambda: ByteTokenizer({"<s>": "b"}), "has id 'b'"),
+    (lambda: ByteTokenizer({"<s>": True}), "has id True"),
+    (lambda: ByteTokenizer(["<s>"]), "special_tokens is ['<s>']: give a dict"),
+    (lambda: train_bpe("ab", 300, special_tokens="<|end|>"), "write ['<|end|>']"),
+    (lambda: train_bpe("ab", 300, special_tokens=["x", "y", "x"]), "lists 'x' twice"),
+    (lambda: CharTokenizer.from_text("ab", special_tokens="<unk>"), "write ['<unk>']"),
+    (lambda: CharTokenizer.from_text("ab", special_tokens=["x", "x"]), "lists 'x' twice"),
+    (lambda: tokenizer.encode_batch("abc"), "the one string 'abc'"),
+    (lambda: tokenizer.encode("a", allowed_special=None), "special tokens None: give a collection"),
+    (lambda: tokenizer.encode("a", allowed_special=5), "special tokens 5"),
+    (lambda: tokenizer.encode("a", allowed_special=["b", 5]), "[5, 'b'] are not special tokens"),
+    (lambda: tokenizer.decode([3, 1.0]), "token id 1.0 is not in the vocabulary"),
+    (lambda: tokenizer.decode(iter([3, 256])), "token id 256"),
+    (lambda: tokenizer.decode(5), "token id 5"),
+    (lambda: ByteTokenizer.load(None), "path is None: give the name"),
+    (lambda: tokenizer.save(5), "path is 5"),
+    (lambda: tokenizer.save("no/such/folder/x.json"), "no folder 'no/such/folder'"),
+]
+bpe = BPETokenizer({bytes([i]): i for i in range(256)})
+for each in (tokenizer, bpe, CharTokenizer({"a": 0}), WordTokenizer({"a": 0})):
+    named += [(lambda t=each: t.split(5), "must be a str, got 5")]
+    named += [(lambda t=each: t.encode_ordinary(5), "must be a str, got 5")]
+for number, call in enumerate(calls + named):
+    call, words = call if isinstance(call, tuple) else (call, "")
     try:
         call()
     except ValueError as error:
-        assert len(str(error)) > 20, error
+        assert len(str(error)) > 20 and words in str(error), error
     else:
         raise SystemExit(f"call {number} was accepted")
 """

@@ -1,7 +1,7 @@
 import pytest
 import tokenizers
 
-from minillm.tokenizers import BPETokenizer, ByteTokenizer, CharTokenizer, WordTokenizer
+from minillm.tokenizers import BPETokenizer, ByteTokenizer, CharTokenizer, WordTokenizer, train_bpe
 
 TEXT = "The cat sat. The cat's hat, naïve 中文 😀!\n\tEnd"
 
@@ -63,6 +63,33 @@ def test_bytes_go_out_and_in(tmp_path):
     BPETokenizer({**{bytes([i]): i for i in range(256)}, b"ab": 256}).save(tmp_path)
     with pytest.raises(ValueError, match="not the 256 bytes"):
         ByteTokenizer.load(tmp_path)
+
+
+NAMES = {"<unk>": 300, "<|end|>": 301}
+
+
+@pytest.mark.parametrize("eos", [None, "<|end|>", "<unk>"])
+@pytest.mark.parametrize(
+    "tokenizer",
+    [
+        lambda eos: ByteTokenizer(NAMES, eos=eos),
+        lambda eos: CharTokenizer.from_text("abc", special_tokens=[*NAMES], eos=eos),
+        lambda eos: WordTokenizer({"a": 0}, NAMES, eos=eos),
+        lambda eos: BPETokenizer(
+            {bytes([i]): i for i in range(256)}, special_tokens=NAMES, eos=eos
+        ),
+        lambda eos: train_bpe("abab", 300, special_tokens=[*NAMES], eos=eos),
+    ],
+    ids=["bytes", "characters", "words", "bpe", "trained"],
+)
+def test_the_end_token_is_kept(tokenizer, eos, tmp_path):
+    tokenizer = tokenizer(eos)
+    tokenizer.save(tmp_path)
+    again = type(tokenizer).load(tmp_path)
+    assert (again.eos, again.eos_id) == (eos, tokenizer.special_tokens.get(eos))
+    assert again.special_tokens == tokenizer.special_tokens
+    theirs = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    assert theirs.token_to_id("<|end|>") == tokenizer.special_tokens["<|end|>"]
 
 
 @pytest.mark.parametrize("tokenizer", [ByteTokenizer(), CharTokenizer.from_text("a")])

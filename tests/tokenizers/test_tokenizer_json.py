@@ -157,6 +157,19 @@ HOSTILE = {
         ),
         "two ids",
     ),
+    "added_tokens_is_a_number": (lambda c: c.update(added_tokens=5), "'added_tokens' is 5"),
+    "added_token_id_is_huge": (
+        lambda c: c.update(added_tokens=[{"content": "<x>", "id": 10**9}]),
+        "'<x>' has id 1000000000",
+    ),
+    "two_ends": (
+        lambda c: c.update(
+            added_tokens=[
+                {"content": n, "id": i, "eos": True} for i, n in ((9000, "<x>"), (9001, "<y>"))
+            ]
+        ),
+        "'<x>', '<y>'.*mark one",
+    ),
     "two_added_tokens_one_id": (
         lambda c: c.update(
             added_tokens=[{"content": "<x>", "id": 9000}, {"content": "<y>", "id": 9000}]
