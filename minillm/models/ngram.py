@@ -14,9 +14,11 @@ an unknown context it is a bad one.
 Both are callable like the neural models: ids "b t" in, log-probabilities "b t v" out.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
+from numbers import Integral
 
 import torch
 from jaxtyping import Float, Int
@@ -30,8 +32,8 @@ class NGram(ABC):
 
     def __init__(self, order: int, vocab_size: int):
         for name, value in (("order", order), ("vocab_size", vocab_size)):
-            if value < 1:
-                raise ValueError(f"{name} is {value}; give at least 1")
+            if type(value) is not int or value < 1:
+                raise ValueError(f"{name} is {value!r}; give a whole number, at least 1")
         self.order, self.vocab_size = order, vocab_size
         self.fitted = False
 
@@ -58,6 +60,9 @@ class NGram(ABC):
 
     def __call__(self, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b t v"]:
         """Log-probabilities of the next token after each position, in the place of logits."""
+        if not isinstance(tokens, Tensor) or tokens.dim() != 2 or not tokens.numel():
+            shape = tuple(tokens.shape) if isinstance(tokens, Tensor) else type(tokens).__name__
+            raise ValueError(f"tokens are {shape}; give a tensor (batch ≥ 1, length ≥ 1) of ids")
         rows = [
             [self.distribution(self._ids(row[: i + 1])) for i in range(len(row))] for row in tokens
         ]
@@ -65,6 +70,10 @@ class NGram(ABC):
 
     def _ids(self, tokens: Sequence[int] | Tensor) -> Context:
         ids = tuple(tokens.tolist() if isinstance(tokens, Tensor) else tokens)
+        if not set(map(type, ids)) <= {int}:  # NumPy's whole numbers count, True and 1.0 do not
+            for token in ids:
+                if isinstance(token, bool) or not isinstance(token, Integral):
+                    raise ValueError(f"token id {token!r:.80} is not a whole number; give ids")
         if ids and not 0 <= min(ids) <= max(ids) < self.vocab_size:
             wrong = min(ids) if min(ids) < 0 else max(ids)
             raise ValueError(
@@ -91,8 +100,8 @@ class AddK(NGram):
 
     def __init__(self, order: int, vocab_size: int, k: float = 1.0):
         super().__init__(order, vocab_size)
-        if not k > 0:
-            raise ValueError(f"k is {k}; give a positive number, or unseen tokens get 0")
+        if not 0 < k < math.inf:
+            raise ValueError(f"k is {k}; give a positive, finite number, or unseen tokens get 0")
         self.k = k
 
     def fit(self, tokens: Sequence[int] | Int[Tensor, " n"]) -> "AddK":

@@ -3,6 +3,8 @@
 import itertools
 import math
 import random
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -151,6 +153,8 @@ def test_more_context_helps_on_seen_text_and_smoothing_on_unseen():
         (lambda: AddK(0, 5), "order is 0"),
         (lambda: KneserNey(2, 0), "vocab_size is 0"),
         (lambda: AddK(2, 5, 0.0), "k is 0"),
+        (lambda: AddK(2, 5, math.inf), "k is inf"),
+        (lambda: AddK(2, 5, math.nan), "k is nan"),
         (lambda: KneserNey(2, 5, 1.0), "discount is 1.0"),
         (lambda: KneserNey(2, 5).probability(1), "counted nothing"),
         (lambda: KneserNey(3, 5).fit([1, 2]), "2 tokens hold no 3-gram"),
@@ -158,8 +162,43 @@ def test_more_context_helps_on_seen_text_and_smoothing_on_unseen():
         (lambda: AddK(1, 5).fit([1, -2]), "token id -2 is outside"),
         (lambda: AddK(1, 5).fit([1, 2]).probability(7), "token id 7 is outside"),
         (lambda: AddK(1, 5).fit([1, 2]).nll([1]), "nothing to predict"),
+        (lambda: AddK(1, 5).fit([1, 2])(torch.zeros(0, 3).long()), r"tokens are \(0, 3\)"),
+        (lambda: AddK(1, 5).fit([1, 2])(torch.zeros(2, 0).long()), r"tokens are \(2, 0\)"),
     ],
 )
 def test_bad_input(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+UNTYPED = """
+import numpy as np, torch
+from minillm.models.ngram import AddK, KneserNey
+model = AddK(2, 5).fit(np.array([1, 2, 3]))
+assert model.probability(np.int64(2), [np.int64(1)]) == model.probability(2, [1])
+for make, message in [
+    (lambda: AddK(2.5, 5), "order is 2.5; give a whole number"),
+    (lambda: KneserNey(True, 5), "order is True"),
+    (lambda: KneserNey(2, 5.0), "vocab_size is 5.0"),
+    (lambda: AddK(1, 5).fit([1, 2.0]), "token id 2.0 is not a whole number"),
+    (lambda: AddK(1, 5).fit([1, True]), "token id True is not"),
+    (lambda: AddK(1, 5).fit(torch.rand(3).bool()), "is not a whole number"),
+    (lambda: AddK(1, 5).fit(torch.ones(3)), "token id 1.0 is not"),
+    (lambda: AddK(1, 5).fit(torch.ones(3, 2).long()), "token id [1, 1] is not"),
+    (lambda: AddK(1, 5).fit("123"), "token id '1' is not"),
+    (lambda: model.probability(1.0), "token id 1.0 is not"),
+    (lambda: model.distribution([1.5]), "token id 1.5 is not"),
+    (lambda: model([[1, 2]]), "tokens are list"),
+    (lambda: model(torch.tensor([1, 2])), "tokens are (2,)"),
+]:
+    try:
+        make()
+    except ValueError as error:
+        assert message in str(error), (message, str(error))
+    else:
+        raise AssertionError(f"no error for {message}")
+"""
+
+
+def test_mistakes_where_nothing_checks_types_at_run_time():
+    subprocess.run([sys.executable, "-c", UNTYPED], check=True)
