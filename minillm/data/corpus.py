@@ -42,21 +42,25 @@ def load(name: str) -> str:
 
 
 def split(
-    documents: Sequence[str], fraction: float = 0.1, seed: int = 0
+    texts: Sequence[str], fraction: float = 0.1, seed: int = 0
 ) -> tuple[list[str], list[str]]:
-    """(training, held-out) documents, with about `fraction` of the *characters* held out.
+    """(training, held-out) of `texts`, with about `fraction` of the *characters* held out.
 
     Whole documents are drawn in a random order until the share is reached, so no document is in
     both parts; each part keeps the order of the corpus. The same `seed` gives the same split.
     """
+    if isinstance(texts, str):
+        raise ValueError(
+            f"{texts!r:.40} is one string; give a list of documents, such as documents(name)"
+        )
     if not 0 < fraction < 1:
         raise ValueError(f"fraction is {fraction}; give a share between 0 and 1, such as 0.1")
-    if len(documents) < 2:
+    if len(texts) < 2:
         raise ValueError(
-            f"{len(documents)} document(s) cannot be split; cut the text into documents first"
+            f"{len(texts)} document(s) cannot be split; cut the text into documents first"
         )
-    wanted = fraction * sum(len(text) for text in documents)
-    order = list(range(len(documents)))
+    wanted = fraction * sum(len(text) for text in texts)
+    order = list(range(len(texts)))
     random.Random(seed).shuffle(order)
     held_out: set[int] = set()
     taken = 0
@@ -64,9 +68,9 @@ def split(
         if taken >= wanted:
             break
         held_out.add(index)
-        taken += len(documents[index])
-    training = [text for i, text in enumerate(documents) if i not in held_out]
-    return training, [text for i, text in enumerate(documents) if i in held_out]
+        taken += len(texts[index])
+    training = [text for i, text in enumerate(texts) if i not in held_out]
+    return training, [text for i, text in enumerate(texts) if i in held_out]
 
 
 def _shakespeare(root: Path) -> list[str]:

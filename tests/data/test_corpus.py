@@ -93,3 +93,8 @@ def test_split_refuses_a_fraction(fraction):
 def test_split_refuses_one_document():
     with pytest.raises(ValueError, match="1 document"):
         corpus.split(["one text"])
+
+
+def test_split_refuses_a_string_which_is_a_sequence_of_characters():
+    with pytest.raises(ValueError, match="'one text' is one string; give a list"):
+        corpus.split("one text", 0.5)
