@@ -56,6 +56,7 @@ execute: .venv/ready  ## run a chapter and store its outputs: make execute CH=05
 	$(TEST)/python book/tools/execute.py $(CHAPTERS)
 
 sync: .venv/ready  ## regenerate notebooks' text, exercises, API pages, maps
+	$(TEST)/python book/tools/listings.py
 	$(TEST)/python book/tools/sync.py
 
 lint: .venv/ready  ## ruff, import-linter, spelling, pairs in step

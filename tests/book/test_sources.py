@@ -1,7 +1,6 @@
 """What a person writes and what is made from it belong together, and chapters keep their form."""
 
 import ast
-import importlib
 import re
 import subprocess
 import sys
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import execute
 import jupytext
+import listings
 import nbformat
 import pytest
 import sync
@@ -75,28 +75,8 @@ def test_stored_outputs_are_fit_for_readers(chapter):
 
 @CHAPTERS
 def test_listings_are_the_librarys_present_source(chapter):
-    from minillm.viz import show
-
     stored = nbformat.read(COURSE.text_of(chapter).with_suffix(".ipynb"), 4)
-    for cell in stored.cells:
-        for output in cell.get("outputs", []):
-            text = output.get("data", {}).get("text/markdown", "")
-            if match := re.match(r"`(minillm[\w.]+)`, from ", text):
-                assert show(named(match.group(1)))._repr_markdown_() == text, match.group(1)
-
-
-def named(path):
-    """Import `package.module.Class.method`."""
-    parts = path.split(".")
-    for split in range(len(parts), 0, -1):
-        try:
-            found = importlib.import_module(".".join(parts[:split]))
-        except ModuleNotFoundError:
-            continue
-        for attribute in parts[split:]:
-            found = getattr(found, attribute)
-        return found
-    raise AssertionError(path)
+    assert not listings.refresh(stored), "run `make sync`"
 
 
 @CHAPTERS
