@@ -46,8 +46,8 @@ class Fence:
 
     def raise_(self) -> None:
         """Put the fence up, for good."""
-        rules, trusted, busy = self.rules, self.trusted, []
-        frame, looks_inside, on_behalf = sys._getframe, LOOKS_INSIDE, ON_BEHALF
+        rules, trusted, busy = {**self.rules}, self.trusted, []
+        frame, looks_inside, on_behalf = sys._getframe, {*LOOKS_INSIDE}, {*ON_BEHALF}
 
         def hook(event: str, args: tuple) -> None:
             if busy or (event not in rules and event not in looks_inside):

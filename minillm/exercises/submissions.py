@@ -12,7 +12,7 @@ NAMED = re.compile(r"grader\(\s*[\"'](\w+)[\"']\s*\)")
 # What an honest answer has no need of: a person should look at a notebook that mentions it.
 SUSPICIOUS = re.compile(
     r"_getframe|currentframe|f_back|f_locals|gi_frame|tb_frame|\bgc\.|\bctypes\b|__subclasses__|"
-    r"/proc/|__code__|sys\.modules|\b_exit\b|TorchFunctionMode|addaudithook|set(?:trace|profile)|"
+    r"/proc/|__code__|__globals__|__closure__|__builtins__|getsignal|sys\.modules|\b_exit\b|TorchFunctionMode|addaudithook|set(?:trace|profile)|"
     r"assert_close\s*=|allclose\s*=|\bsubprocess\b|\bsocket\b|solutions/"
 )
 
