@@ -4,117 +4,225 @@ import builtins
 import functools
 import sys
 import types
+from collections.abc import Callable
 from typing import Any
 
-from minillm.exercises.suites import Suite, judge
+from minillm.exercises.suites import Case, Result, Suite, judge
 
 # What checks rely on; everything below `minillm` is watched too.
 WATCHED = (
     "torch", "torch.nn", "torch.nn.functional", "torch.testing", "torch.testing._comparison",
     "torch.linalg", "torch.special", "torch.autograd", "torch.overrides", "torch.distributions",
     "torch.utils._python_dispatch", "numpy", "numpy.testing", "numpy.linalg", "math", "inspect",
-    "itertools", "functools", "operator", "random", "statistics", "collections", "json",
+    "itertools", "functools", "operator", "random", "statistics", "collections", "json", "types",
 )  # fmt: skip
 # With one of these, an object of a notebook's class could pose as the right number.
-POSING = {
+POSING = frozenset({
     "__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__bool__", "__float__", "__int__",
     "__sub__", "__rsub__", "__abs__", "__len__", "__index__", "__array__", "__torch_function__",
     "__torch_dispatch__", "__getattr__", "__getattribute__", "__class__", "__truediv__", "__iter__",
-}  # fmt: skip
+})  # fmt: skip
 FUNCTIONS = (
     types.FunctionType, types.BuiltinFunctionType, types.MethodType, functools.partial,
     functools._lru_cache_wrapper,
 )  # fmt: skip
-# Torch replaces this one itself, when something first calls for its compiler.
-RESTLESS = {("torch", "manual_seed")}
+# Torch replaces these itself: for its compiler, and when the default dtype changes.
+RESTLESS = frozenset(
+    {
+        ("torch", "manual_seed"), ("torch", "Storage"),
+        ("Module", "__init__"), ("Module", "__setstate__"),
+    }
+)  # fmt: skip
+ANSWERS: dict[int, tuple] = {}  # what was wrapped by the id of its wrapper, kept alive here
 HEAP_TYPE = 1 << 9  # set for classes made at run time, as by a `class` statement
 
 
-class Tampering:
-    """What torch, numpy, … looked like before the learner's code ran, to be compared afterwards."""
+def sealed(*spaces: dict[str, Any]) -> dict[str, Any]:
+    """What `spaces` define, in one namespace whose functions see each other and nothing outside.
 
-    def __init__(self):
-        modules = {n: m for n, m in list(sys.modules.items()) if type(m) is types.ModuleType}
-        self.owners: dict[str, Any] = {
-            name: module
-            for name, module in modules.items()
-            if name in WATCHED or (name.startswith("minillm.") and "exercises" not in name)
-        }
-        self.owners["builtins"] = builtins
-        self.torch = sys.modules.get("torch")
-        if self.torch:
-            classes = (self.torch.Tensor, self.torch._C.TensorBase, self.torch.nn.Module)
-            self.owners |= {kind.__name__: kind for kind in classes}
-        self.before = {owner: self.members(owner) for owner in self.owners}
-        modes = self.torch and self.torch.overrides._get_current_function_mode_stack
-        self.modes = modes or list
-        self.judge, self.decoy = judge, lambda *args, **kwargs: None
+    A learner who comes upon a module of the grader, or replaces a builtin, does not change these.
+    """
+    space: dict[str, Any] = {}
+    for names in spaces:
+        space |= names
+    space["__builtins__"] = dict(vars(builtins))
+    for name, value in list(space.items()):
+        if type(value) is types.FunctionType and any(value.__globals__ is s for s in spaces):
+            code, defaults, closure = value.__code__, value.__defaults__, value.__closure__
+            space[name] = types.FunctionType(code, space, name, defaults, closure)
+            space[name].__kwdefaults__ = value.__kwdefaults__
+    return space
 
-    def members(self, owner: str) -> dict[str, tuple]:
-        """A class's members, a module's public callables, and the code of those in Python."""
-        found, is_class = {}, isinstance(self.owners[owner], type)
-        for name, value in list(vars(self.owners[owner]).items()):
-            if is_class or (callable(value) and not name.startswith("_")):
-                code = value.__code__ if type(value) is types.FunctionType else None
-                found[name] = (value, code)
-        return found
 
-    def found(self) -> list[str]:
-        """The names of what was replaced or removed since."""
+def watch(suites: list[Suite], *kinds: type) -> Callable[..., list[str]]:
+    """A function that tells what was replaced since now in torch, numpy, …, and in the checks.
+
+    Called with `quick=True` it does not compare code objects, which a fence keeps learners from
+    replacing. `modes` are those that may be active: see `active_modes`.
+    """
+    owners = watched() | {kind.__name__: vars(kind) for kind in (*kinds, Case, Suite, Result)}
+    for suite in suites:
+        space = suite.cases[0].function.__globals__
+        ours = {"": space, ".__builtins__": space["__builtins__"]}
+        ours |= {f".{case.name}": vars(case) for case in suite.cases}
+        owners |= {f"checks.{suite.question}{name}": names for name, names in ours.items()}
+    before = {name: members(name, owner) for name, owner in owners.items()}
+    now_active, classes = active_modes(), [n for n, o in owners.items() if is_class(o)]
+    owned = {name: POSING & set(owners[name]) for name in classes}
+    nothing = object()
+
+    def found(*, quick: bool = False, modes: list | None = None) -> list[str]:
         replaced = []
-        for owner, before in self.before.items():
-            now = self.members(owner)
-            for name, (value, code) in before.items():
-                there = now.get(name, (None, None))
-                same = there[0] is value and there[1] is code
+        for owner, names in before.items():
+            there = owners[owner].get
+            for name, (value, code) in names.items():
+                now = there(name, nothing)
+                same = now is value and (quick or code is None or now.__code__ is code)
                 if not same and (owner, name) not in RESTLESS:
                     replaced.append(f"{owner}.{name} was replaced")
-            if isinstance(self.owners[owner], type):
-                added = sorted(POSING & set(now) - set(before))
-                replaced += [f"{owner}.{name} was added" for name in added]
-        if self.modes():
+        for owner in classes:
+            added = sorted(POSING & set(owners[owner]) - owned[owner])
+            replaced += [f"{owner}.{name} was added" for name in added]
+        if [id(m) for m in now_active()] != [id(m) for m in modes or ()]:
             replaced.append("a torch function mode is active")
         return replaced[:20]
 
-    def gullible(self, suite: Suite) -> list[str]:
-        """The checks that accept no answer at all: something they rely on was replaced."""
-        flags = []
-        for case in suite.cases:
-            nothing = dict.fromkeys(case.parameters, self.decoy)
-            if self.judge(case, suite.question, nothing).verdict == "passed":
-                flags.append(f"the check {case.name} of {suite.question} accepts anything")
-        return flags
+    found.modes = now_active
+    return found
 
 
-def guarded(value: Any) -> Any:
+def is_class(names: Any) -> bool:
+    """Whether `names` are those of a class."""
+    return type(names) is types.MappingProxyType
+
+
+def watched() -> dict[str, Any]:
+    """The names of what checks rely on: of modules and of torch's main classes."""
+    modules = {n: m for n, m in list(sys.modules.items()) if type(m) is types.ModuleType}
+    owners: dict[str, Any] = {
+        name: vars(module)
+        for name, module in modules.items()
+        if name in WATCHED or (name.startswith("minillm.") and "exercises" not in name)
+    }
+    owners["builtins"] = vars(builtins)
+    torch = sys.modules.get("torch")
+    if torch:
+        classes = (torch.Tensor, torch._C.TensorBase, torch.nn.Module)
+        owners |= {kind.__name__: vars(kind) for kind in classes}
+    return owners
+
+
+def members(owner: str, names: Any) -> dict[str, tuple]:
+    """A class's members, a module's public callables, and the code of those in Python."""
+    found, all_of_them = {}, is_class(names) or owner.startswith("checks.")
+    for name, value in list(names.items()):
+        if all_of_them or (callable(value) and not name.startswith("_")):
+            code = value.__code__ if type(value) is types.FunctionType else None
+            found[name] = (value, code)
+    return found
+
+
+def active_modes() -> Callable[[], list]:
+    """A function that lists torch's modes that are active, but for the default device."""
+    torch = sys.modules.get("torch")
+    if not torch:
+        return list
+    from torch.utils._device import DeviceContext
+    from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
+
+    functions = torch.overrides._get_current_function_mode_stack
+
+    def active() -> list:
+        modes = [*functions(), *_get_current_dispatch_mode_stack()]
+        return [mode for mode in modes if type(mode) is not DeviceContext]
+
+    return active
+
+
+def calming() -> Callable[[], None]:
+    """A function that takes back the defaults of torch that an honest notebook may have set."""
+    torch = sys.modules.get("torch")
+    if not torch:
+        return lambda: None
+    dtype, device, grad = torch.set_default_dtype, torch.set_default_device, torch.set_grad_enabled
+    usual = torch.get_default_dtype()
+
+    def calm() -> None:
+        for reset, default in ((dtype, usual), (device, None), (grad, True)):
+            try:
+                reset(default)
+            except Exception:  # what it relies on was replaced: that is found elsewhere
+                continue
+
+    return calm
+
+
+def gullible(suite: Suite) -> list[str]:
+    """The checks that accept no answer at all: something they rely on was replaced."""
+    flags = []
+    for case in suite.cases:
+        nothing = dict.fromkeys(case.parameters, lambda *args, **kwargs: None)
+        if judge(case, suite.question, nothing).verdict == "passed":
+            flags.append(f"the check {case.name} of {suite.question} accepts anything")
+    return flags
+
+
+def guarded(value: Any, after: Callable[[list], None] | None = None) -> Any:
     """`value` if it is plain data; a function comes back with its results guarded likewise.
 
+    `after` is called whenever such a function has returned, with torch's modes from before.
     Raises `TypeError` for an object whose class, written in the notebook, says what `==` means.
     """
     kind = type(value)
     if kind is types.GeneratorType:
-        return (guarded(item) for item in value)
+        return items_of(value, after)
     if kind in (list, tuple, set, frozenset):
-        return kind(guarded(item) for item in value)
+        return kind(guarded(item, after) for item in value)
     if kind is dict:
-        return {key: guarded(item) for key, item in value.items()}
+        return {key: guarded(item, after) for key, item in value.items()}
     if kind in FUNCTIONS:
-        return wrapped(value)
-    if any(POSING & set(vars(base)) for base in kind.__mro__ if not is_library_type(base)):
+        return wrapped(value, after)
+    own = [base for base in kind.__mro__ if not is_library_type(base)]
+    if any(POSING & set(vars(base)) for base in own):
         raise TypeError(
             f"expected numbers, text, tensors or a function, got a {kind.__name__}, "
             "a class of the notebook that defines what comparisons mean"
         )
+    if own and callable(value) and not isinstance(value, type):
+        return wrapped(value, after)
     return value
 
 
-def wrapped(function: Any) -> Any:
-    """`function` with its results guarded."""
+def items_of(values: Any, after: Callable[[list], None] | None) -> Any:
+    """A generator's items, guarded one by one."""
+    while True:
+        modes = after.modes() if after else []
+        try:
+            item = next(values)
+        except StopIteration:
+            return
+        finally:
+            if after:
+                after(modes)
+        yield guarded(item, after)
+
+
+def wrapped(function: Any, after: Callable[[list], None] | None = None) -> Any:
+    """`function` with its results guarded; it is handed other answers as the learner wrote them."""
 
     @functools.wraps(function)
     def called(*args: Any, **kwargs: Any) -> Any:
-        return guarded(function(*args, **kwargs))
+        args = tuple(ANSWERS.get(id(a), (a, a))[1] for a in args)
+        kwargs = {name: ANSWERS.get(id(a), (a, a))[1] for name, a in kwargs.items()}
+        modes = after.modes() if after else []
+        try:
+            result = function(*args, **kwargs)
+        finally:
+            if after:
+                after(modes)
+        return guarded(result, after)
 
+    ANSWERS[id(called)] = (called, function)
     return called
 
 

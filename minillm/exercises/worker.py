@@ -14,14 +14,18 @@ import resource
 import signal
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
+from minillm.exercises import guard
+from minillm.exercises import suites as checking
 from minillm.exercises.fence import Fence
-from minillm.exercises.guard import Tampering, guarded
-from minillm.exercises.suites import Suite, judge, load
+from minillm.exercises.guard import calming, guarded, gullible, sealed, watch
+from minillm.exercises.suites import Case, Result, Suite, judge, load
 
 LIBRARIES = ("torch", "torch.testing", "torch.nn.functional", "torch.linalg", "numpy", "math")
+QUOTE = json.encoder.encode_basestring_ascii
+RING = "def ring(*_): raise slow(message)"
 
 
 class TooSlow(BaseException):
@@ -29,6 +33,11 @@ class TooSlow(BaseException):
 
 
 def main() -> None:
+    """Do the job in a namespace that no object in the learner's reach leads to."""
+    sealed(vars(checking), vars(guard), globals())["work"]()
+
+
+def work() -> None:
     """Read the job, run the cells, judge every question, and leave without looking back."""
     job = json.loads(sys.stdin.buffer.read())
     say = speaker(job.pop("secret"))
@@ -39,17 +48,29 @@ def main() -> None:
     suites = [load(question, source) for question, source in checks.items()]
     names = fresh_main()
     hide_grader()
-    tampering = Tampering()
+    found, calm = watch(suites, Fence, TooSlow, json.JSONEncoder), calming()
     limit(job["memory"], job["files"])
     Fence(os.getcwd(), job["hidden"]).raise_()
     seconds = job["cell_seconds"]
     errors = run_cells(job["cells"], names, seconds, say)
     for suite in suites:
-        passed, messages = ask(suite, names, seconds, errors)
-        flags = tampering.found() + tampering.gullible(suite)
+        caught: list[str] = []
+        passed, messages = ask(suite, names, seconds, errors, calm, overseer(found, caught))
+        calm()
+        flags = caught + found() + gullible(suite)
         say(question=suite.question, passed=passed, messages=messages, flags=flags)
     say(end=True, errors=errors)
     os._exit(0)
+
+
+def overseer(found: Callable[..., list[str]], caught: list[str]) -> Callable[[list], None]:
+    """What runs whenever an answer returns: it notes in `caught` what the answer replaced."""
+
+    def after(modes: list) -> None:
+        caught.extend(found(quick=True, modes=modes)[: 20 - len(caught)])
+
+    after.modes = found.modes
+    return after
 
 
 def speaker(secret: str) -> Callable[..., None]:
@@ -57,24 +78,44 @@ def speaker(secret: str) -> Callable[..., None]:
     channel, null = os.dup(1), os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)
-    write, dumps = os.write, json.dumps
+    write = os.write
 
     def say(**message: Any) -> None:
-        text = dumps({"secret": secret, **message}) + "\n"
-        left = text.encode("utf8", "replace")
+        left = (encoded({"secret": secret, **message}) + "\n").encode("ascii")
         while left:
             left = left[write(channel, left) :]
 
     return say
 
 
+def encoded(value: Any) -> str:
+    """JSON, without the encoder of Python's library, which a learner could replace."""
+    if isinstance(value, str):
+        return QUOTE(value)
+    if isinstance(value, list):
+        return f"[{','.join([encoded(item) for item in value])}]"
+    if isinstance(value, dict):
+        return "{" + ",".join([f"{QUOTE(k)}:{encoded(v)}" for k, v in value.items()]) + "}"
+    return {True: "true", False: "false"}[value] if isinstance(value, bool) else str(int(value))
+
+
 def fresh_main() -> dict[str, Any]:
     """The namespace of the cells: a new `__main__`, with what a notebook finds there."""
     module = types.ModuleType("__main__")
-    module.get_ipython = lambda: None
-    module.display = lambda *args, **kwargs: None
+    module.get_ipython = module.display = idle()
     sys.modules["__main__"] = module
     return vars(module)
+
+
+def idle() -> Callable[..., None]:
+    """A function that does nothing, whose `__globals__` hold nothing of this module."""
+    return bare("def idle(*args, **kwargs): return None", "idle")
+
+
+def bare(source: str, name: str, **space: Any) -> Any:
+    """What `source` defines as `name`, in a namespace of its own that holds `space`."""
+    exec(source, space)
+    return space[name]
 
 
 def hide_grader() -> None:
@@ -82,8 +123,8 @@ def hide_grader() -> None:
     import minillm
 
     stand_in = types.ModuleType("minillm.exercises")
-    idle = types.SimpleNamespace(check=lambda *_: None, progress=lambda: None, questions=[])
-    stand_in.grader = lambda slug: idle
+    nothing = types.SimpleNamespace(check=idle(), progress=idle(), questions=[])
+    stand_in.grader = bare("def grader(slug): return nothing", "grader", nothing=nothing)
     for name in [n for n in sys.modules if n.startswith("minillm.exercises")]:
         del sys.modules[name]
     minillm.exercises = sys.modules["minillm.exercises"] = stand_in
@@ -104,8 +145,7 @@ def run_cells(cells: list[str], names: dict, seconds: float | int, say: Callable
         say(cell=number)
         try:
             code = compiled(source, f"<cell {number}>")
-            with at_most(seconds):
-                exec(code, names)
+            within(seconds, exec, code, names)
         except BaseException as error:
             errors.append(f"code cell {number}: {told(error)}")
     return errors
@@ -127,35 +167,41 @@ def compiled(source: str, name: str) -> types.CodeType:
         return compile("\n".join(lines), name, "exec")
 
 
-@contextlib.contextmanager
-def at_most(seconds: float | int) -> Iterator[None]:
-    """Raise `TooSlow` after `seconds` of work, or four times that of waiting, and keep at it."""
-
-    def ring(*_: Any) -> None:
-        raise TooSlow(f"took longer than {seconds:g} s")
-
+def within(seconds: float | int, function: Callable, *args: Any) -> Any:
+    """Call `function`; raise `TooSlow` after `seconds` of work, or four times that of waiting."""
+    message = f"took longer than {seconds:g} s"
+    ring = bare(RING, "ring", slow=TooSlow, message=message)  # a learner can get hold of it
     clocks = {signal.ITIMER_PROF: seconds, signal.ITIMER_REAL: 4 * seconds}
     signal.signal(signal.SIGPROF, ring)
     signal.signal(signal.SIGALRM, ring)
     try:
         for clock, bound in clocks.items():
             signal.setitimer(clock, bound, 0.5)
-        yield
+        return function(*args)
     finally:
         for clock in clocks:
             signal.setitimer(clock, 0)
 
 
 def ask(
-    suite: Suite, names: dict, seconds: float | int, errors: list[str]
+    suite: Suite,
+    names: dict,
+    seconds: float | int,
+    errors: list[str],
+    calm: Callable[[], None] = lambda: None,
+    after: Callable[[list], None] | None = None,
 ) -> tuple[list[bool], list[str]]:
     """Judge every check of a question; return which passed, and what the others said."""
+
+    def one(case: Case) -> Result:
+        calm()
+        answers = {n: guarded(names[n], after) for n in case.parameters if n in names}
+        return judge(case, suite.question, answers)
+
     passed, messages = [], []
     for case in suite.cases:
         try:
-            with at_most(seconds):
-                answers = {n: guarded(names[n]) for n in case.parameters if n in names}
-                result = judge(case, suite.question, answers)
+            result = within(seconds, one, case)
             verdict, message = result.verdict, result.message
         except BaseException as error:
             verdict, message = "failed", told(error)

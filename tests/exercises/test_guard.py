@@ -1,3 +1,4 @@
+import builtins
 import math
 import types
 from collections import Counter
@@ -5,7 +6,7 @@ from collections import Counter
 import pytest
 import torch
 
-from minillm.exercises.guard import Tampering, guarded, is_library_type
+from minillm.exercises.guard import calming, guarded, gullible, is_library_type, sealed, watch
 from minillm.exercises.suites import load
 
 ALWAYS = """
@@ -94,27 +95,27 @@ def test_library_types(notebook):
 
 
 def test_replaced_functions_are_found(monkeypatch):
-    tampering = Tampering()
-    assert tampering.found() == []
+    found = watch([])
+    assert found() == []
     monkeypatch.setattr(torch, "allclose", lambda *_: True)
-    assert tampering.found() == ["torch.allclose was replaced"]
+    assert found() == ["torch.allclose was replaced"]
     monkeypatch.undo()
-    assert tampering.found() == []
+    assert found() == []
     monkeypatch.setattr(torch.Tensor, "__eq__", lambda *_: True)
-    assert tampering.found() == ["Tensor.__eq__ was added"]
+    assert found() == ["Tensor.__eq__ was added"]
     monkeypatch.undo()
     monkeypatch.setattr(torch.Tensor, "__rsub__", lambda *_: torch.zeros(()))
-    assert tampering.found() == ["Tensor.__rsub__ was replaced"]
+    assert found() == ["Tensor.__rsub__ was replaced"]
 
 
 def test_replaced_code_is_found(monkeypatch):
-    tampering = Tampering()
+    found = watch([])
 
     def agree(*args, **kwargs):
         return None
 
     monkeypatch.setattr(torch.testing.assert_close, "__code__", agree.__code__)
-    assert "torch.testing.assert_close was replaced" in tampering.found()
+    assert "torch.testing.assert_close was replaced" in found()
 
 
 def test_checks_that_accept_anything_are_found():
@@ -130,5 +131,72 @@ def test_nothing(x):
 def test_something(x):
     assert x(2) == 4, "twice"
 """
-    flags = Tampering().gullible(load("q1", source))
+    flags = gullible(load("q1", source))
     assert flags == ["the check test_nothing of q1 accepts anything"]
+
+
+def test_defaults_of_torch_are_no_tampering_and_are_taken_back():
+    found, calm = watch([]), calming()
+    torch.set_default_dtype(torch.float64)
+    torch.set_default_device("cpu")
+    torch.set_grad_enabled(False)
+    assert found() == []
+    calm()
+    assert torch.get_default_dtype() == torch.float32
+    assert torch.is_grad_enabled()
+    assert not torch.overrides._get_current_function_mode_stack()
+
+
+def test_an_active_mode_is_found():
+    class Lies(torch.overrides.TorchFunctionMode):
+        pass
+
+    found = watch([])
+    with Lies() as mode:
+        assert found() == ["a torch function mode is active"]
+        assert found(modes=[mode]) == []
+
+
+def test_answers_are_looked_at_when_they_return(monkeypatch):
+    found, caught = watch([]), []
+
+    def after(modes):
+        caught.extend(found(quick=True, modes=modes))
+
+    after.modes = found.modes
+
+    def patches(x):
+        monkeypatch.setattr(torch, "allclose", lambda *_: True)
+        return x
+
+    def yields():
+        monkeypatch.setattr(torch, "equal", lambda *_: True)
+        yield 1
+
+    guarded(patches, after)(3)
+    monkeypatch.undo()
+    list(guarded(yields(), after))
+    monkeypatch.undo()
+    assert caught[0] == "torch.allclose was replaced"
+    assert "torch.equal was replaced" in caught
+    assert found() == []
+
+
+def test_an_answer_given_to_another_is_the_learners_own():
+    def same(f):
+        return f is plain
+
+    def plain():
+        pass
+
+    assert guarded(same)(guarded(plain))
+    assert guarded(same)(f=guarded(plain))
+
+
+def test_sealed_functions_do_not_see_what_is_replaced_later():
+    space = {}
+    exec("def inner(): return len('ab')\ndef outer(): return inner()", space)
+    copy = sealed(space)["outer"]
+    space["inner"] = lambda: "replaced"
+    assert (space["outer"](), copy()) == ("replaced", 2)
+    assert copy.__builtins__ is not vars(builtins)
