@@ -145,6 +145,10 @@ def _check(
         raise ValueError(f"tokens have dtype {tokens.dtype}; token ids are integers")
     if len(tokens) < 2:
         raise ValueError(f"{len(tokens)} token(s) hold nothing to predict; give at least 2")
+    sizes = {"max_seq_len": max_seq_len, "stride": stride, "batch_size": batch_size}
+    for name, value in sizes.items():
+        if type(value) is not int:
+            raise ValueError(f"{name} is {value!r}; give a whole number")
     if max_seq_len < 1:
         raise ValueError(f"max_seq_len is {max_seq_len}; give at least 1")
     if not 1 <= stride <= max_seq_len:

@@ -255,6 +255,13 @@ for tokens, message in [
         assert message in str(error), (message, str(error))
     else:
         raise AssertionError(f"no error for {message}")
+for name in ("max_seq_len", "stride", "batch_size"):
+    try:
+        perplexity(lambda ids: 0, torch.arange(3), **{"max_seq_len": 4} | {name: 2.5})
+    except ValueError as error:
+        assert f"{name} is 2.5; give a whole number" in str(error), error
+    else:
+        raise AssertionError(f"no error for {name}")
 """
 
 
