@@ -25,7 +25,7 @@ def join_documents(documents: Iterable[Sequence[int]], separator: int) -> Int[Te
     for document in documents:
         ids.extend(document)
         ids.append(separator)
-    return torch.tensor(ids, dtype=torch.long)
+    return check_tokens(ids).long()
 
 
 class TokenWindows:
@@ -52,10 +52,10 @@ class TokenWindows:
         vocab_size: int | None = None,
     ):
         for name, value in (("seq_len", seq_len), ("batch_size", batch_size)):
-            if value < 1:
-                raise ValueError(f"{name} is {value}; give at least 1")
-        if seed < 0:
-            raise ValueError(f"seed is {seed}; give 0 or more")
+            if type(value) is not int or value < 1:
+                raise ValueError(f"{name} is {value!r}; give a whole number, at least 1")
+        if type(seed) is not int or seed < 0:
+            raise ValueError(f"seed is {seed!r}; give a whole number, 0 or more")
         self.tokens = check_tokens(tokens, vocab_size)
         n = len(self.tokens)
         if n < seq_len + 1:
@@ -106,7 +106,11 @@ def check_tokens(
     tokens: Int[Tensor, " n"] | Sequence[int] | np.ndarray, vocab_size: int | None = None
 ) -> Int[Tensor, " n"]:
     """`tokens` as a flat integer tensor on the CPU, or a ValueError that says why not."""
-    tokens = torch.as_tensor(tokens).cpu()
+    try:
+        tokens = torch.as_tensor(tokens).cpu()
+    except (TypeError, RuntimeError, ValueError) as error:
+        kind = type(tokens).__name__
+        raise ValueError(f"tokens of type {kind} are no ids ({error}); give integers") from error
     if tokens.dim() != 1:
         raise ValueError(f"tokens have shape {tuple(tokens.shape)}; give one flat stream of ids")
     if tokens.is_floating_point() or tokens.is_complex() or tokens.dtype == torch.bool:

@@ -1,6 +1,8 @@
 """Windows: a pure function of (seed, index), every token dealt, bad input refused."""
 
 import itertools
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -103,3 +105,26 @@ def test_join_documents():
     assert join_documents([], 0).tolist() == [0]
     with pytest.raises(ValueError, match="separator is -1"):
         join_documents([[1]], -1)
+
+
+UNTYPED = """
+from minillm.data import TokenWindows, join_documents
+for make, message in [
+    (lambda: TokenWindows("abc", 1, 1), "tokens of type str are no ids"),
+    (lambda: TokenWindows(None, 1, 1), "tokens of type NoneType are no ids"),
+    (lambda: TokenWindows([1, 2, 3], 1.5, 1), "seq_len is 1.5; give a whole number"),
+    (lambda: TokenWindows([1, 2, 3], 1, 1, seed=1.5), "seed is 1.5; give a whole number"),
+    (lambda: join_documents([[1.5]], 0), "token ids are integers"),
+    (lambda: join_documents([[-1]], 0), "token id -1 is negative"),
+]:
+    try:
+        make()
+    except ValueError as error:
+        assert message in str(error), (message, str(error))
+    else:
+        raise AssertionError(f"no error for {message}")
+"""
+
+
+def test_mistakes_where_nothing_checks_types_at_run_time():
+    subprocess.run([sys.executable, "-c", UNTYPED], check=True)
