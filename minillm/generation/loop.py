@@ -12,6 +12,8 @@ from minillm.generation.sampling import greedy
 from minillm.nn.attention import Cache
 from minillm.tokenizers.base import Tokenizer
 
+_ID_TYPES = (torch.int64, torch.int32)
+
 
 def stream(
     model: nn.Module,
@@ -32,6 +34,7 @@ def stream(
     first `cache.length` of `tokens`; it is extended, and afterwards holds all but the last token.
     Raises ValueError, before the model is called, for what cannot end well.
     """
+    _check_types(tokens, max_new_tokens, sampler, eos_id, cache, generator)
     _check_request(model, tokens, max_new_tokens)
     attention_mask = _checked_padding(attention_mask, tokens)
     length = tokens.shape[1]
@@ -101,7 +104,10 @@ def stream_text(
     token nor any part of a stop string is ever emitted: text that may turn out to begin one is held
     back until it is decided.
     """
-    stop = (stop,) if isinstance(stop, str) else tuple(stop)
+    if isinstance(stop, Iterable):
+        stop = (stop,) if isinstance(stop, str) else tuple(stop)
+    if not isinstance(stop, tuple) or not all(isinstance(string, str) for string in stop):
+        raise ValueError(f"stop is {stop!r:.60}: give strings, such as stop=['###'], or ()")
     if "" in stop:
         raise ValueError("a stop string is empty and would stop everything at once: remove it")
     ids = tokenizer.encode(prompt)
@@ -157,6 +163,28 @@ def _cut_at(stop: tuple[str, ...], pieces: Iterator[str]) -> Iterator[str]:
             yield ready
     if held:
         yield held
+
+
+def _check_types(tokens, max_new_tokens, sampler, eos_id, cache, generator) -> None:
+    """Raise ValueError for an argument that is not the kind of thing `stream` takes."""
+    if not isinstance(tokens, Tensor) or tokens.ndim != 2 or tokens.dtype not in _ID_TYPES:
+        what = f"{tokens.dtype} {tuple(tokens.shape)}" if isinstance(tokens, Tensor) else tokens
+        raise ValueError(
+            f"tokens is {what!s:.60}: give integer ids of shape (batch, length), such as "
+            "torch.tensor([[5, 7]])"
+        )
+    if not isinstance(max_new_tokens, int):
+        raise ValueError(f"max_new_tokens is {max_new_tokens!r}: give a whole number")
+    if isinstance(sampler, type) or not callable(sampler):
+        raise ValueError(f"sampler is {sampler!r:.60}: give a function or an instance, Sampler()")
+    if eos_id is not None and not isinstance(eos_id, int):
+        raise ValueError(f"eos_id is {eos_id!r:.60}: give one token id, or None")
+    if cache is not None and cache != "auto" and not hasattr(cache, "length"):
+        raise ValueError(f"cache is {cache!r:.60}: give 'auto', None or a ContiguousCache")
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise ValueError(
+            f"generator is {generator!r:.60}: give torch.Generator().manual_seed(0), or None"
+        )
 
 
 def _check_request(model: nn.Module, tokens: Tensor, max_new_tokens: int) -> None:

@@ -8,6 +8,7 @@ repetition penalty → temperature → top-k → top-p → min-p → draw.
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 
 import torch
 from jaxtyping import Float, Int
@@ -18,17 +19,19 @@ REMOVED = -math.inf
 
 def temperature(logits: Float[Tensor, "... v"], t: float) -> Float[Tensor, "... v"]:
     """logits / t: below 1 the distribution sharpens, above 1 it flattens (Ackley et al. 1985)."""
-    if not 0 < t < math.inf:
+    if not isinstance(t, Real) or not 0 < t < math.inf:
         raise ValueError(
-            f"temperature is {t}: it divides the logits, so use a number above 0, or `greedy` for 0"
+            f"temperature is {t!r}: it divides the logits, use a number above 0, or `greedy` for 0"
         )
     return logits / t
 
 
 def top_k(logits: Float[Tensor, "... v"], k: int) -> Float[Tensor, "... v"]:
     """Keep the k largest logits and whatever ties with the k-th (Fan et al. 2018)."""
-    if k < 1:
-        raise ValueError(f"top_k is {k}: one token must be left at least; None keeps all of them")
+    if not isinstance(k, int) or isinstance(k, bool) or k < 1:
+        raise ValueError(
+            f"top_k is {k!r}: keep a whole number of tokens, one at least; None keeps all of them"
+        )
     kth_largest = logits.topk(min(k, logits.shape[-1])).values[..., -1:]
     return logits.masked_fill(logits < kth_largest, REMOVED)
 
@@ -40,9 +43,9 @@ def top_p(logits: Float[Tensor, "... v"], p: float) -> Float[Tensor, "... v"]:
     Below, the same is said from the other end, where sums of small numbers lose less: a token stays
     while it and all less likely ones weigh more than 1 − p, so while those above weigh less than p.
     """
-    if not 0 < p <= 1:
+    if not isinstance(p, Real) or not 0 < p <= 1:
         raise ValueError(
-            f"top_p is {p}: it is a probability mass, 0 < p <= 1 (1 keeps every token)"
+            f"top_p is {p!r}: it is a probability mass, 0 < p <= 1 (1 keeps every token)"
         )
     if p == 1:
         return logits
@@ -54,9 +57,9 @@ def top_p(logits: Float[Tensor, "... v"], p: float) -> Float[Tensor, "... v"]:
 
 def min_p(logits: Float[Tensor, "... v"], p: float) -> Float[Tensor, "... v"]:
     """Keep tokens with probability ≥ p · (that of the likeliest token) (Nguyen et al. 2024)."""
-    if not 0 < p <= 1:
+    if not isinstance(p, Real) or not 0 < p <= 1:
         raise ValueError(
-            f"min_p is {p}: it is a share of the largest probability, use 0 < p <= 1 or None"
+            f"min_p is {p!r}: it is a share of the largest probability, use 0 < p <= 1 or None"
         )
     probabilities = logits.softmax(-1)
     threshold = p * probabilities.amax(-1, keepdim=True)
@@ -71,11 +74,16 @@ def repetition_penalty(
     Both make a token less likely when penalty > 1, and a token seen twice is punished once.
     An id of −1 in `previous_tokens` marks padding and is skipped.
     """
-    if not 0 < penalty < math.inf:
+    if not isinstance(penalty, Real) or not 0 < penalty < math.inf:
         raise ValueError(
-            f"repetition_penalty is {penalty}: use a number above 0 (1 is neutral, 1.1 is mild)"
+            f"repetition_penalty is {penalty!r}: use a number above 0 (1 is neutral, 1.1 is mild)"
         )
     vocab_size = logits.shape[-1]
+    if previous_tokens.shape[:-1] != logits.shape[:-1] or previous_tokens.is_floating_point():
+        raise ValueError(
+            f"previous_tokens is {previous_tokens.dtype} {tuple(previous_tokens.shape)}: logits "
+            f"{tuple(logits.shape)} need integer ids with one row for each row of logits"
+        )
     if previous_tokens.numel() == 0:
         return logits
     smallest, largest = int(previous_tokens.min()), int(previous_tokens.max())
