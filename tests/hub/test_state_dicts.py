@@ -104,6 +104,11 @@ def test_half_precision_files_are_widened():
             lambda d: d.update({"transformer.h.0.attn.c_attn.weight": torch.ones(18, 6)}),
             r"c_attn.weight has shape \(18, 6\)",
         ),
+        (lambda d: d["transformer.ln_f.bias"].fill_(torch.nan), "ln_f.bias holds 6 times nan"),
+        (
+            lambda d: d.update({"transformer.ln_f.bias": torch.ones(6).long()}),
+            "ln_f.bias is torch.int64; weights are floating-point",
+        ),
     ],
 )
 def test_errors_name_the_tensor_and_leave_the_model_alone(break_it, message):
