@@ -57,8 +57,8 @@ def sealed(*spaces: dict[str, Any]) -> dict[str, Any]:
 def watch(suites: list[Suite], *kinds: type) -> Callable[..., list[str]]:
     """A function that tells what was replaced since now in torch, numpy, …, and in the checks.
 
-    Called with `quick=True` it does not compare code objects, which a fence keeps learners from
-    replacing. `modes` are those that may be active: see `active_modes`.
+    Its `changed` tells the same as a dictionary, and does not compare code objects unless asked: a
+    fence keeps learners from replacing those.
     """
     owners = watched() | {kind.__name__: vars(kind) for kind in (*kinds, Case, Suite, Result)}
     for suite in suites:
@@ -71,23 +71,26 @@ def watch(suites: list[Suite], *kinds: type) -> Callable[..., list[str]]:
     owned = {name: POSING & set(owners[name]) for name in classes}
     nothing = object()
 
-    def found(*, quick: bool = False, modes: list | None = None) -> list[str]:
-        replaced = []
+    def changed(codes: bool = False) -> dict[str, int]:
+        """What differs by name, and which object is there now."""
+        differs = {}
         for owner, names in before.items():
             there = owners[owner].get
             for name, (value, code) in names.items():
                 now = there(name, nothing)
-                same = now is value and (quick or code is None or now.__code__ is code)
+                same = now is value and (not codes or code is None or now.__code__ is code)
                 if not same and (owner, name) not in RESTLESS:
-                    replaced.append(f"{owner}.{name} was replaced")
+                    differs[f"{owner}.{name} was replaced"] = id(now)
         for owner in classes:
             added = sorted(POSING & set(owners[owner]) - owned[owner])
-            replaced += [f"{owner}.{name} was added" for name in added]
-        if [id(m) for m in now_active()] != [id(m) for m in modes or ()]:
-            replaced.append("a torch function mode is active")
-        return replaced[:20]
+            differs |= {f"{owner}.{name} was added": 0 for name in added}
+        modes = now_active()
+        return differs | ({"a torch function mode is active": id(modes[-1])} if modes else {})
 
-    found.modes = now_active
+    def found() -> list[str]:
+        return list(changed(codes=True))[:20]
+
+    found.changed = changed
     return found
 
 
@@ -167,10 +170,10 @@ def gullible(suite: Suite) -> list[str]:
     return flags
 
 
-def guarded(value: Any, after: Callable[[list], None] | None = None) -> Any:
+def guarded(value: Any, after: Callable[[dict], None] | None = None) -> Any:
     """`value` if it is plain data; a function comes back with its results guarded likewise.
 
-    `after` is called whenever such a function has returned, with torch's modes from before.
+    `after` is called whenever such a function has returned, with what was replaced before it.
     Raises `TypeError` for an object whose class, written in the notebook, says what `==` means.
     """
     kind = type(value)
@@ -193,33 +196,33 @@ def guarded(value: Any, after: Callable[[list], None] | None = None) -> Any:
     return value
 
 
-def items_of(values: Any, after: Callable[[list], None] | None) -> Any:
+def items_of(values: Any, after: Callable[[dict], None] | None) -> Any:
     """A generator's items, guarded one by one."""
     while True:
-        modes = after.modes() if after else []
+        before = after.changed() if after else {}
         try:
             item = next(values)
         except StopIteration:
             return
         finally:
             if after:
-                after(modes)
+                after(before)
         yield guarded(item, after)
 
 
-def wrapped(function: Any, after: Callable[[list], None] | None = None) -> Any:
+def wrapped(function: Any, after: Callable[[dict], None] | None = None) -> Any:
     """`function` with its results guarded; it is handed other answers as the learner wrote them."""
 
     @functools.wraps(function)
     def called(*args: Any, **kwargs: Any) -> Any:
         args = tuple(ANSWERS.get(id(a), (a, a))[1] for a in args)
         kwargs = {name: ANSWERS.get(id(a), (a, a))[1] for name, a in kwargs.items()}
-        modes = after.modes() if after else []
+        before = after.changed() if after else {}
         try:
             result = function(*args, **kwargs)
         finally:
             if after:
-                after(modes)
+                after(before)
         return guarded(result, after)
 
     ANSWERS[id(called)] = (called, function)

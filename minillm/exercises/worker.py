@@ -63,13 +63,17 @@ def work() -> None:
     os._exit(0)
 
 
-def overseer(found: Callable[..., list[str]], caught: list[str]) -> Callable[[list], None]:
-    """What runs whenever an answer returns: it notes in `caught` what the answer replaced."""
+def overseer(found: Callable[[], list[str]], caught: list[str]) -> Callable[[dict], None]:
+    """What runs whenever an answer returns: it notes in `caught` what the answer replaced.
 
-    def after(modes: list) -> None:
-        caught.extend(found(quick=True, modes=modes)[: 20 - len(caught)])
+    A check may itself replace something while it asks: that was so before the answer, too.
+    """
 
-    after.modes = found.modes
+    def after(before: dict) -> None:
+        answered = set(before.items()) ^ set(found.changed().items())
+        caught.extend(sorted(name for name, _ in answered)[: 20 - len(caught)])
+
+    after.changed = found.changed
     return after
 
 
@@ -189,7 +193,7 @@ def ask(
     seconds: float | int,
     errors: list[str],
     calm: Callable[[], None] = lambda: None,
-    after: Callable[[list], None] | None = None,
+    after: Callable[[dict], None] | None = None,
 ) -> tuple[list[bool], list[str]]:
     """Judge every check of a question; return which passed, and what the others said."""
 

@@ -8,6 +8,7 @@ import torch
 
 from minillm.exercises.guard import calming, guarded, gullible, is_library_type, sealed, watch
 from minillm.exercises.suites import load
+from minillm.exercises.worker import overseer
 
 ALWAYS = """
 class Always:
@@ -154,16 +155,12 @@ def test_an_active_mode_is_found():
     found = watch([])
     with Lies() as mode:
         assert found() == ["a torch function mode is active"]
-        assert found(modes=[mode]) == []
+        assert found.changed() == {"a torch function mode is active": id(mode)}
 
 
 def test_answers_are_looked_at_when_they_return(monkeypatch):
     found, caught = watch([]), []
-
-    def after(modes):
-        caught.extend(found(quick=True, modes=modes))
-
-    after.modes = found.modes
+    after = overseer(found, caught)
 
     def patches(x):
         monkeypatch.setattr(torch, "allclose", lambda *_: True)
@@ -176,9 +173,9 @@ def test_answers_are_looked_at_when_they_return(monkeypatch):
     guarded(patches, after)(3)
     monkeypatch.undo()
     list(guarded(yields(), after))
+    guarded(lambda: None, after)()  # what was replaced before is not this answer's doing
     monkeypatch.undo()
-    assert caught[0] == "torch.allclose was replaced"
-    assert "torch.equal was replaced" in caught
+    assert caught == ["torch.allclose was replaced", "torch.equal was replaced"]
     assert found() == []
 
 
