@@ -12,6 +12,7 @@ from minillm.models.hub_format import HubFormat
 from minillm.nn.attention import Cache, MultiHeadAttention, padding_mask
 from minillm.nn.blocks import PostNormBlock, PreNormBlock
 from minillm.nn.ffn import FeedForward
+from minillm.nn.linear import check_dropout, check_sizes
 from minillm.nn.norms import LayerNorm
 from minillm.nn.ops import Ops
 from minillm.nn.positions import LearnedPositions, look_up
@@ -31,19 +32,18 @@ class GPTConfig:
     norm_eps: float = 1e-5
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "max_seq_len", "d_model", "n_layers", "n_heads"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a whole number, at least 1, got {value!r}")
+        if self.d_ff is None and isinstance(self.d_model, int):
+            object.__setattr__(self, "d_ff", 4 * self.d_model)
+        names = ("vocab_size", "max_seq_len", "d_model", "n_layers", "n_heads", "d_ff")
+        check_sizes(**{name: getattr(self, name) for name in names})
+        check_dropout(self.dropout)
+        if not isinstance(self.norm_eps, int | float) or not 0 <= self.norm_eps < 1:
+            raise ValueError(f"norm_eps must be in [0, 1), such as 1e-5, got {self.norm_eps!r}")
         if self.d_model % self.n_heads:
             raise ValueError(
                 f"d_model {self.d_model} is not divisible by n_heads {self.n_heads}; "
                 f"try d_model={self.d_model // self.n_heads * self.n_heads or self.n_heads}"
             )
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
-        if self.d_ff is None:
-            object.__setattr__(self, "d_ff", 4 * self.d_model)
 
     @property
     def n_kv_heads(self) -> int:
@@ -245,9 +245,11 @@ class GPT(nn.Module):
     def _check(
         self, tokens: Tensor, positions: Tensor | None, attention_mask: Tensor | None, start: int
     ) -> None:
-        if tokens.ndim != 2 or tokens.shape[1] == 0:
+        if not isinstance(tokens, Tensor):
+            raise ValueError(f"tokens is {tokens!r:.60}; write `torch.tensor(tokens)`")
+        if tokens.ndim != 2 or tokens.numel() == 0:
             raise ValueError(
-                f"tokens must have shape (batch, length ≥ 1), got {tuple(tokens.shape)}; "
+                f"tokens must have shape (batch ≥ 1, length ≥ 1), got {tuple(tokens.shape)}; "
                 "write `tokens[None]` for a single sequence"
             )
         end = start + tokens.shape[1]
@@ -256,7 +258,8 @@ class GPT(nn.Module):
                 f"{end} positions exceed max_seq_len {self.config.max_seq_len}; "
                 "cut the input, or build the model with a longer max_seq_len"
             )
-        if positions is not None and positions.shape[1:] != tokens.shape[1:]:
+        fitting = ((1, tokens.shape[1]), tokens.shape)
+        if positions is not None and positions.shape not in fitting:
             raise ValueError(
                 f"positions {tuple(positions.shape)} must match tokens {tuple(tokens.shape)}"
             )

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from minillm.nn.linear import Linear, linear
+from minillm.nn.linear import Linear, check_dropout, check_sizes, linear
 
 
 @runtime_checkable
@@ -69,13 +69,20 @@ def check_qkv(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> None:
             "need q (batch, heads, t, p) and k, v (batch, kv heads, s, p), equal batch and p; "
             f"got q {tuple(q.shape)}, k {tuple(k.shape)}, v {tuple(v.shape)}"
         )
-    if q.shape[1] % k.shape[1]:
+    one_type = q.dtype == k.dtype == v.dtype and q.dtype.is_floating_point
+    if not one_type and not torch.is_autocast_enabled(q.device.type):
+        raise ValueError(
+            f"q, k, v must be of one floating-point type, got {q.dtype}, {k.dtype}, {v.dtype}"
+        )
+    if k.shape[1] == 0 or q.shape[1] % k.shape[1]:
         raise ValueError(
             f"{q.shape[1]} query heads cannot share {k.shape[1]} key-value heads evenly; "
             "choose n_kv_heads that divides n_heads"
         )
     if mask is None:
         return
+    if not isinstance(mask, Tensor):
+        raise ValueError(f"mask is a {type(mask).__name__}: write torch.tensor(mask)")
     if mask.dtype != torch.bool:
         raise ValueError(
             f"mask must be boolean (True = may attend), got {mask.dtype}; write `mask.bool()` for "
@@ -160,16 +167,17 @@ class MultiHeadAttention(nn.Module):
     ) -> None:
         super().__init__()
         n_kv_heads = n_heads if n_kv_heads is None else n_kv_heads
-        if n_heads < 1:
-            raise ValueError(f"n_heads {n_heads} must be at least 1")
+        check_sizes(d_model=d_model, n_heads=n_heads, n_kv_heads=n_kv_heads)
+        check_dropout(dropout)
         if d_head is None and d_model % n_heads:
             raise ValueError(
                 f"d_model {d_model} is not divisible by n_heads {n_heads}; "
                 "change one of them or give d_head"
             )
-        if n_kv_heads < 1 or n_heads % n_kv_heads:
+        if n_heads % n_kv_heads:
             raise ValueError(f"n_kv_heads {n_kv_heads} must divide n_heads {n_heads}")
         self.d_head = d_model // n_heads if d_head is None else d_head
+        check_sizes(d_head=self.d_head)
         self.n_heads, self.n_kv_heads = n_heads, n_kv_heads
         self.dropout, self.attention = dropout, attention
         self.query = Linear(d_model, n_heads * self.d_head, bias=bias, op=linear)

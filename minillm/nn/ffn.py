@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from minillm.nn.linear import Linear, linear
+from minillm.nn.linear import Linear, check_dropout, check_sizes, linear
 
 
 def relu(x: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
@@ -47,6 +47,8 @@ class FeedForward(nn.Module):
         linear: Callable[..., Tensor] = linear,
     ) -> None:
         super().__init__()
+        check_sizes(d_model=d_model, d_ff=d_ff)
+        check_dropout(dropout)
         self.activation = activation
         self.up = Linear(d_model, d_ff, bias=bias, op=linear)
         self.down = Linear(d_ff, d_model, bias=bias, op=linear)

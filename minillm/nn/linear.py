@@ -16,6 +16,19 @@ def linear(
     return F.linear(x, weight, bias)
 
 
+def check_sizes(**sizes: int) -> None:
+    """Raise ValueError unless every size is a whole number, at least 1."""
+    for name, size in sizes.items():
+        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+            raise ValueError(f"{name} must be a whole number, at least 1, got {size!r}")
+
+
+def check_dropout(dropout: float) -> None:
+    """Raise ValueError unless `dropout` is a probability below 1."""
+    if not isinstance(dropout, int | float) or not 0 <= dropout < 1:  # NaN fails it too
+        raise ValueError(f"dropout must be in [0, 1), got {dropout!r}")
+
+
 class Linear(nn.Linear):
     """PyTorch's layer with the operation handed in: any function with the signature of `linear`."""
 
@@ -27,6 +40,7 @@ class Linear(nn.Linear):
         bias: bool = True,
         op: Callable[..., Tensor] = linear,
     ) -> None:
+        check_sizes(d_in=d_in, d_out=d_out)
         super().__init__(d_in, d_out, bias=bias)
         self.op = op
 

@@ -21,7 +21,7 @@ def cross_entropy(
     number of the others. The mean over no target at all is NaN, as in PyTorch; the sum is 0.
     Half precision is computed in float32.
     """
-    check_shapes(logits, targets)
+    check_loss(logits, targets, label_smoothing)
     log_p = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(dim=-1)
     kept = targets != ignore_index
     safe = targets.masked_fill(~kept, 0).long()
@@ -52,8 +52,12 @@ def z_loss(
     return square.mean() if keep is None else square[keep].mean()
 
 
-def check_shapes(logits: Tensor, targets: Tensor) -> None:
-    """Raise ValueError unless there is one target for every row of logits."""
+def check_loss(logits: Tensor, targets: Tensor, label_smoothing: float) -> None:
+    """Raise ValueError unless every row of logits has one integer target, and 0 ≤ ε ≤ 1."""
+    if targets.dtype == torch.bool or targets.is_floating_point():
+        raise ValueError(f"targets must be integer ids, got {targets.dtype}; write `ids.long()`")
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"label_smoothing must be in [0, 1], got {label_smoothing}")
     if logits.shape[:-1] != targets.shape:
         raise ValueError(
             f"logits {tuple(logits.shape)} need targets of shape {tuple(logits.shape[:-1])}, "

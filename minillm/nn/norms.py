@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from minillm.nn.linear import check_sizes
+
 
 def layer_norm(
     x: Float[Tensor, "*n d"],
@@ -48,6 +50,7 @@ class LayerNorm(nn.Module):
         op: Callable[..., Tensor] = layer_norm,
     ) -> None:
         super().__init__()
+        check_sizes(d_model=d_model)
         self.eps, self.op = eps, op
         self.weight = nn.Parameter(torch.ones(d_model))
         self.bias = nn.Parameter(torch.zeros(d_model)) if bias else None
@@ -64,6 +67,7 @@ class RMSNorm(nn.Module):
         self, d_model: int, *, eps: float = 1e-6, op: Callable[..., Tensor] = rms_norm
     ) -> None:
         super().__init__()
+        check_sizes(d_model=d_model)
         self.eps, self.op = eps, op
         self.weight = nn.Parameter(torch.ones(d_model))
 

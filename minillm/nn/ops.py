@@ -81,7 +81,7 @@ def torch_cross_entropy(
     reduction: str = "mean",
 ) -> Tensor:
     """`cross_entropy` by PyTorch's fused kernel."""
-    losses.check_shapes(logits, targets)
+    losses.check_loss(logits, targets, label_smoothing)
     try:
         loss = F.cross_entropy(
             logits.reshape(-1, logits.shape[-1]),

@@ -1,8 +1,12 @@
 """Positions added to token vectors: learned tables, and the sinusoids of Vaswani et al. (2017)."""
 
+import math
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+
+from minillm.nn.linear import check_sizes
 
 
 def sinusoidal(n: int, d_model: int, *, base: float = 10000.0) -> Float[Tensor, "n d"]:
@@ -10,6 +14,9 @@ def sinusoidal(n: int, d_model: int, *, base: float = 10000.0) -> Float[Tensor, 
 
     Sines and cosines alternate, as in the paper. Computed in float64, given in the default dtype.
     """
+    check_sizes(n=n, d_model=d_model)
+    if not 0 < base < math.inf:
+        raise ValueError(f"base must be a number above 0, got {base}")
     if d_model % 2:
         raise ValueError(
             f"d_model {d_model} is odd; sines and cosines come in pairs, use an even width"
@@ -42,6 +49,7 @@ class LearnedPositions(nn.Module):
 
     def __init__(self, max_seq_len: int, d_model: int) -> None:
         super().__init__()
+        check_sizes(max_seq_len=max_seq_len, d_model=d_model)
         self.weight = nn.Parameter(torch.randn(max_seq_len, d_model) * 0.02)
 
     def forward(self, positions: Int[Tensor, "b t"]) -> Float[Tensor, "b t d"]:

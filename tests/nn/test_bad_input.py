@@ -13,6 +13,7 @@ x = torch.randn(2, 4, 12)
 ids = torch.tensor([[1, 2, 3]])
 model = gpt_tiny(10, max_seq_len=5, d_model=12, n_heads=3, n_layers=1)
 layer = MultiHeadAttention(12, 3)
+nan, ids4, q = float("nan"), torch.zeros(2, 4).long(), torch.randn(1, 2, 4, 3)
 ones = torch.ones(1, 3, dtype=torch.long)
 
 CASES = [
@@ -38,12 +39,44 @@ CASES = [
     (lambda: model(ids, attention_mask=ones), "write `mask.bool()`"),
     (lambda: model(ids, attention_mask=ones[:, :2].bool()), "(1, 3)"),
     (lambda: MultiHeadAttention(10, 3), "d_model 10"),
-    (lambda: MultiHeadAttention(12, 0), "n_heads 0"),
+    (lambda: MultiHeadAttention(12, 0), "n_heads must be a whole number, at least 1, got 0"),
     (lambda: GPTConfig(10, 5, 12, 1, 5), "d_model 12 is not divisible by n_heads 5"),
     (lambda: GPTConfig(10, 0, 12, 1, 3), "max_seq_len must be a whole number, at least 1, got 0"),
     (lambda: GPTConfig(10, 5, 12.0, 1, 3), "d_model must be a whole number"),
     (lambda: GPTConfig(10, 5, 12, "two", 3), "n_layers must be a whole number"),
     (lambda: GPTConfig(10, 5, 12, 1, 3, dropout=1.5), "dropout must be in [0, 1), got 1.5"),
+    (lambda: GPTConfig(True, 5, 12, 1, 3), "vocab_size must be a whole number"),
+    (lambda: GPTConfig(10, 5, 12, 1, 3, d_ff=0), "d_ff must be a whole number, at least 1, got 0"),
+    (lambda: GPTConfig(10, 5, 12, 1, 3, d_ff=-4), "got -4"),
+    (lambda: GPTConfig(10, 5, 12, 1, 3, d_ff=3.5), "got 3.5"),
+    (lambda: GPTConfig(10, 5, 12, 1, 3, norm_eps=-1.0), "norm_eps must be in [0, 1)"),
+    (lambda: GPTConfig(10, 5, 12, 1, 3, norm_eps=nan), "norm_eps must be in [0, 1)"),
+    (lambda: GPTConfig(10, 5, 12, 1, 3, dropout="a"), "got 'a'"),
+    (lambda: MultiHeadAttention(12, 3, dropout=nan), "dropout must be in [0, 1), got nan"),
+    (lambda: MultiHeadAttention(12, 3, dropout=-1), "got -1"),
+    (lambda: MultiHeadAttention(12, 3, d_head=0), "d_head must be a whole number"),
+    (lambda: MultiHeadAttention(12, 3, n_kv_heads=-3), "n_kv_heads must be a whole number"),
+    (lambda: FeedForward(12, 3, dropout=2.0), "dropout must be in [0, 1), got 2.0"),
+    (lambda: FeedForward(12, -3), "d_ff must be a whole number, at least 1, got -3"),
+    (lambda: Linear(12, 0), "d_out must be"),
+    (lambda: LayerNorm(-1), "d_model must be"),
+    (lambda: LearnedPositions(-1, 4), "max_seq_len must be"),
+    (lambda: sinusoidal(2.5, 4), "n must be a whole number, at least 1, got 2.5"),
+    (lambda: sinusoidal(2, 4, base=0), "base must be a number above 0, got 0"),
+    (lambda: cross_entropy(x, ids4.float()), "targets must be integer ids, got torch.float32"),
+    (lambda: TORCH_OPS.cross_entropy(x, ids4 > 0), "targets must be integer ids, got torch.bool"),
+    (lambda: cross_entropy(x, ids4, label_smoothing=2), "label_smoothing must be in [0, 1], got 2"),
+    (lambda: cross_entropy(x, ids4, label_smoothing=-0.1), "got -0.1"),
+    (lambda: TORCH_OPS.cross_entropy(x, ids4, label_smoothing=nan), "got nan"),
+    (lambda: scaled_dot_product_attention(q, q, q.double()), "torch.float32, torch.float64"),
+    (lambda: TORCH_OPS.attention(q.int(), q.int(), q.int()), "one floating-point type"),
+    (lambda: attention_weights(q, q[:, :0]), "cannot share 0"),
+    (lambda: attention_weights(q, q, [[True] * 4] * 4), "mask is a list"),
+    (lambda: scaled_dot_product_attention(q, q[..., :2], q[..., :2]), "k (1, 2, 4, 2)"),
+    (lambda: attention_weights(q, q, torch.ones(2, 4).bool()), "mask (2, 4) does not broadcast"),
+    (lambda: model([[1, 2]]), "tokens is [[1, 2]]; write `torch.tensor(tokens)`"),
+    (lambda: model(ids[:0]), "(0, 3)"),
+    (lambda: model(ids, positions=ids.expand(2, 3)), "positions (2, 3) must match tokens (1, 3)"),
     (lambda: gpt2("huge"), "unknown size 'huge'; choose from small, medium, large, xl"),
 ]
 for number, (call, message) in enumerate(CASES):
@@ -62,4 +95,4 @@ def test_mistakes_are_named():
         [sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "29 cases"
+    assert done.stdout.strip() == "61 cases"
