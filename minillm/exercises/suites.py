@@ -116,8 +116,17 @@ def judge(case: Case, question: str, answers: dict[str, Any]) -> Result:
             return Result("not started", "", error)
         return Result("failed", explain(case, error), error)
     except Exception as error:
-        return Result("failed", explain(case, error), error)
+        said = text_for_number(arguments, error) if not place(error, case) else ""
+        return Result("failed", said or explain(case, error), error)
     return Result("passed", case.success_message or "")
+
+
+def text_for_number(arguments: dict[str, Any], error: BaseException) -> str:
+    """Say which answer is text if a check could not count with it; empty if that is not it."""
+    texts = [name for name, value in arguments.items() if type(value) is str]
+    if not isinstance(error, TypeError) or not texts:
+        return ""
+    return f"`{texts[0]}` is text (a str), expected a number: leave out quotes and units"
 
 
 def is_stub(error: NotImplementedError, question: str) -> bool:

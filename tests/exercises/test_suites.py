@@ -110,6 +110,14 @@ def test_an_error_names_the_learners_line(suite):
     assert "in `half`: return x / nothing" in message
 
 
+def test_text_where_a_number_belongs_is_named():
+    source = FILE.replace("half(4) == 2", "abs(half - 2) < 1")
+    (case, *_) = load("q1_half", source).cases
+    said = judge(case, "q1_half", {"half": "2 MB"}).message
+    assert said.startswith("`half` is text (a str), expected a number")
+    assert "TypeError" in judge(case, "q1_half", {"half": [2]}).message
+
+
 def test_failure_message_leads(suite):
     assert ask(suite, lambda x: 0)[0] == ("failed", "half of it")
 
