@@ -161,6 +161,16 @@ def test_top_p_keeps_the_token_that_crosses():
     assert kept(sampling.top_p(logits[None], 0.94)) == [0, 1, 2]
 
 
+def test_top_p_on_the_boundary_takes_the_smaller_set():
+    logits = torch.zeros(1, 4)  # four quarters, exact in binary
+    assert [len(kept(sampling.top_p(logits, p))) for p in (0.25, 0.5, 0.75)] == [1, 2, 3]
+
+
+def test_a_top_p_lost_to_rounding_keeps_the_likeliest_token():
+    logits = torch.tensor([[0.0, 1.0, 0.5]])
+    assert kept(sampling.top_p(logits, 1e-12)) == [1]  # 1 − p is 1 in fp32
+
+
 def test_top_p_of_1_keeps_tokens_lost_to_rounding():
     logits = torch.zeros(1, 40_000)
     logits[0, 0] = 30.0  # the rest weigh 1e-13 each: their sum with 1 rounds to 1 in fp32

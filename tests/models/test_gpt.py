@@ -190,3 +190,14 @@ def test_a_block_of_ones_own_can_be_handed_in():
     tokens = torch.randint(53, (1, 4))
     expected = model.final_norm(model.tokens(tokens) + model.positions.weight[:4])
     torch.testing.assert_close(model(tokens), expected @ model.tokens.weight.T)
+
+
+@PRESETS
+def test_the_rate_of_dropout_reaches_vectors_weights_and_updates(preset):
+    model = preset(**{**SIZES, "d_model": 48}, dropout=0.25)
+    seen = []
+    model.blocks[0].register_forward_pre_hook(lambda module, x: seen.append(x[0]))
+    model(torch.randint(53, (8, 19)))
+    assert (seen[0] == 0).float().mean().item() == pytest.approx(0.25, abs=0.03)
+    assert [block.attention.dropout for block in model.blocks] == [0.25, 0.25]
+    assert [block.dropout.p for block in model.blocks] == [0.25, 0.25]

@@ -336,6 +336,25 @@ def test_dropout_acts_in_training_only_and_keeps_the_mean(attend):
     assert error.max() < 5
 
 
+@IMPLEMENTATIONS
+def test_dropout_zeroes_that_share_of_the_weights(attend):
+    torch.manual_seed(0)
+    zeros, values = torch.zeros(40, 1, 50, 50), torch.eye(50).expand(40, 1, 50, 50)
+    weights = attend(zeros, zeros, values, dropout=0.3)  # uniform, seen through one-hot values
+    assert (weights == 0).float().mean().item() == pytest.approx(0.3, abs=0.01)
+    torch.testing.assert_close(weights.max().item(), 1 / 50 / 0.7)
+
+
+@IMPLEMENTATIONS
+@pytest.mark.parametrize("length", [6, 9])
+def test_causal_cross_attention_is_aligned_to_the_bottom_right(attend, length):
+    attention, x = layer(attention=attend), torch.randn(2, 6, 12, dtype=torch.float64)
+    memory = torch.randn(2, length, 12, dtype=torch.float64)
+    expected = attention(x, memory, mask=causal_mask(6, length))
+    torch.testing.assert_close(attention(x, memory, causal=True), expected, atol=ATOL, rtol=0)
+    assert (attention(x, memory) - expected).abs().max() > 1e-3
+
+
 def test_forward_changes_nothing():
     attention = layer(n_kv_heads=2)
     x = torch.randn(2, 5, 12, dtype=torch.float64)

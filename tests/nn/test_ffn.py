@@ -51,3 +51,14 @@ def test_dropout_acts_in_training_only():
     assert not torch.equal(ffn(x), ffn(x))
     ffn.eval()
     assert torch.equal(ffn(x), ffn(x))
+
+
+def test_dropout_acts_between_the_activation_and_the_second_layer():
+    torch.manual_seed(0)
+    ffn = FeedForward(5, 1000, activation=torch.ones_like, dropout=0.5, bias=False)
+    with torch.no_grad():
+        ffn.down.weight.fill_(1.0)
+    kept = ffn(torch.randn(20, 5)) / 2  # how many of the 1000 ones were left
+    assert kept.min() > 400
+    assert kept.max() < 600
+    assert len(kept[:, 0].unique()) > 5

@@ -108,3 +108,12 @@ def test_errors_name_the_value(loss):
         loss(logits, torch.tensor([2, -100, 11]))
     with pytest.raises(ValueError, match="got -5 … 3"):
         loss(logits, torch.tensor([2, -5, 3]))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_computed_in_float32(dtype):
+    logits, targets = case(3, 5)
+    logits = logits.detach().to(dtype)
+    loss = cross_entropy(logits, targets)
+    assert loss.dtype == torch.float32
+    assert torch.equal(loss, cross_entropy(logits.float(), targets))
