@@ -193,7 +193,18 @@ def guarded(value: Any, after: Callable[[dict], None] | None = None) -> Any:
         )
     if own and callable(value) and not isinstance(value, type):
         return wrapped(value, after)
-    return value
+    return plain(value)
+
+
+def plain(value: Any) -> Any:
+    """A tensor of a subclass as a tensor: its class may forge where it comes from."""
+    torch = sys.modules.get("torch")
+    if not torch or not issubclass(type(value), torch.Tensor):
+        return value
+    if type(value) in (torch.Tensor, torch.nn.Parameter):
+        return value
+    with torch._C.DisableTorchFunctionSubclass():
+        return torch.Tensor.as_subclass(value, torch.Tensor)
 
 
 def items_of(values: Any, after: Callable[[dict], None] | None) -> Any:

@@ -1,5 +1,6 @@
 import builtins
 import math
+import textwrap
 import types
 from collections import Counter
 
@@ -69,6 +70,20 @@ def test_posing_objects_do_not(notebook):
             guarded(lambda value=value: value)()
         with pytest.raises(TypeError):
             list(guarded(item for item in [value]))
+
+
+def test_tensors_of_a_subclass_become_plain(monkeypatch):
+    class Posing(torch.Tensor):
+        def item(self):
+            return 0.0
+
+    Posing.__module__, Posing.__qualname__ = "textwrap", "Posing"
+    monkeypatch.setattr(textwrap, "Posing", Posing, raising=False)
+    answer = guarded(lambda x: x.as_subclass(Posing))(torch.tensor(3.0))
+    assert type(answer) is torch.Tensor
+    assert answer.item() == 3.0
+    weight = torch.nn.Parameter(torch.ones(2))
+    assert guarded(weight) is weight
 
 
 def test_classes_and_objects_without_comparisons_pass(notebook):
