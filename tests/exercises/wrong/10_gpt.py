@@ -86,6 +86,22 @@ def q1_times_bytes():
     return _q1(bits_per_byte=2.9 / math.log(2) * 4.15)
 
 
+def q1_loss_is_a_probability():
+    return _q1(first_loss=1 / 5000)
+
+
+def q1_loss_of_a_smaller_vocabulary():
+    return _q1(first_loss=math.log(4200))
+
+
+def q1_off_by_something_odd():
+    return _q1(n_parameters=_RIGHT - 12_160)
+
+
+def q1_bits_with_log_10():
+    return _q1(bits_per_byte=2.9 / math.log(10) / 4.15)
+
+
 # ---------------------------------------------------------------------- q2: next-token loss
 
 
