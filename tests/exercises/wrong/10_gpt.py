@@ -185,6 +185,24 @@ def q2_detached(logits, tokens, real):
     return _terms(logits[:, :-1].detach(), tokens[:, 1:])[real[:, 1:]].mean()
 
 
+def q2_item(logits, tokens, real):
+    return _terms(logits[:, :-1], tokens[:, 1:])[real[:, 1:]].mean().item()
+
+
+def q2_returns_nothing(logits, tokens, real):
+    _terms(logits[:, :-1], tokens[:, 1:])[real[:, 1:]].mean()
+
+
+def q2_no_softmax(logits, tokens, real):
+    return -logits[:, :-1].gather(-1, tokens[:, 1:, None])[..., 0][real[:, 1:]].mean()
+
+
+def q2_changes_the_tokens(logits, tokens, real):
+    targets = tokens[:, 1:]
+    targets[~real[:, 1:]] = -100
+    return F.cross_entropy(logits[:, :-1].flatten(0, 1), targets.flatten())
+
+
 # ------------------------------------------------------------------------------ q3: nucleus
 
 
