@@ -292,6 +292,33 @@ def q3_changes_the_argument(logits, p):
     return logits.copy_(_nucleus(logits, p, _right))
 
 
+def q3_gathers_instead_of_scattering(logits, p):
+    values, order = logits.sort(dim=-1, descending=True)
+    return logits.masked_fill(_right(values.softmax(-1), p).gather(-1, order), -math.inf)
+
+
+def q3_greater_instead_of_at_least(logits, p):
+    return _nucleus(logits, p, lambda q, p: q.cumsum(-1) - q > p)
+
+
+def q3_keeps_all_ties(logits, p):
+    kept = (~_right(logits.softmax(-1).sort(dim=-1, descending=True).values, p)).sum(-1)
+    values = logits.sort(dim=-1, descending=True).values
+    return logits.masked_fill(logits < values.gather(-1, kept[:, None] - 1), -math.inf)
+
+
+def q3_crashes_at_one(logits, p):
+    values, order = logits.sort(dim=-1, descending=True)
+    out = torch.full_like(logits, -math.inf)
+    for row, sums in enumerate(values.softmax(-1).cumsum(-1)):
+        if p >= 1:  # (sums >= p).nonzero() is empty, or not, depending on rounding
+            sums = sums - 1e-6
+        last = int((sums >= p).nonzero()[0])
+        kept = order[row, : last + 1]
+        out[row, kept] = logits[row, kept]
+    return out
+
+
 # --------------------------------------------------------------- q4: every second letter
 
 
