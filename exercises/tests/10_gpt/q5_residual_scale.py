@@ -17,7 +17,12 @@ def test_scale_residual(scale_residual_):
         for parameter in model.parameters():
             parameter.copy_(1 + torch.rand_like(parameter))
     before = copy.deepcopy(model.state_dict())
-    scale_residual_(model)
+    try:
+        scale_residual_(model)
+    except NotImplementedError:
+        raise
+    except RuntimeError as error:
+        raise AssertionError(f'changing weights in place needs `with torch.no_grad():` around it; torch says: {error}') from error
     ratio = {name: (tensor / before[name]).mean().item() for name, tensor in model.state_dict().items()}
     for name in ('blocks.0.attention.output.weight', 'blocks.0.ffn.down.weight'):
         r = ratio[name]
@@ -60,6 +65,6 @@ def test_measured(growth_before, growth_after):
     assert abs(before - after) > 0.5, 'both are the same: measure once before and once after scale_residual_'
     assert before > after, 'the stream grows less with the scaling than without it: are the two swapped?'
     assert not 30 < before < 50, 'that is a ratio of variances: compare standard deviations'
-    assert 5.3 < before < 7.3, f'without the scaling the stream of deep() grows about 6-fold, you have {before:.2f}'
-    assert 1.1 < after < 1.35, f'with the scaling it grows about 1.2-fold, you have {after:.2f}'
+    assert 5.3 < before < 7.3, 'growth_before is not what deep() gives without the scaling: measure on a fresh deep(), with random tokens of shape (4, 64) below 256'
+    assert 1.1 < after < 1.35, 'growth_after is not what deep() gives with the scaling: call scale_residual_ once, on a fresh deep(), then measure'
 

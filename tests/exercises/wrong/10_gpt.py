@@ -522,6 +522,19 @@ def q5_measured_variances():
     return _q5(growth_before=40.0, growth_after=1.47)
 
 
+def q5_without_no_grad():
+    def scale(model):
+        for block in model.blocks:
+            block.attention.output.weight.div_(_root(model))
+            block.ffn.down.weight.div_(_root(model))
+
+    return _q5(scale=scale)
+
+
+def q5_measured_after_scaling_twice():
+    return _q5(growth_after=1.01)
+
+
 # ----------------------------------------------------------------------- q6: cached greedy
 
 
