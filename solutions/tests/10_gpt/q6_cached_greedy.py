@@ -25,23 +25,34 @@ def test_equals_the_simple_loop(write):
     assert tuple(out.shape) == (3, 10), f'4 tokens and 6 new ones make the shape (3, 10), not {tuple(out.shape)}'
     assert not out.is_floating_point(), 'return token ids, whole numbers: argmax of the logits'
     assert torch.equal(out[:, :4], tokens), 'the prompt must come first, unchanged'
+    with torch.no_grad():
+        blind = model(tokens[:, -1:])[:, -1].argmax(-1)
+    assert not torch.equal(out[:, 4], blind), 'only the last token of the prompt was read: the first call reads all of it'
     assert torch.equal(out[:, 4], right[:, 4]), 'the first new token is wrong: take the argmax of the logits at the last position, over the vocabulary'
     assert torch.equal(out, right), 'the later tokens are wrong: one cache for the whole text, and only the newest column is read with it'
+    none = write(model, tokens, 0)
+    assert isinstance(none, torch.Tensor) and torch.equal(none, tokens), 'n = 0 asks for no new token: return the prompt alone, not t + 1 tokens'
 
 @test_case(points=None, hidden=False)
 def test_reads_every_token_once(write):
+    import sys
     import torch
     from minillm.models.gpt import GPT, GPTConfig
     torch.manual_seed(1)
     model = GPT(GPTConfig(vocab_size=29, max_seq_len=64, d_model=16, n_layers=2, n_heads=2)).eval()
-    reads, graph = ([], [])
+    reads, graph, callers = ([], [], set())
 
     def note(module, given, kwargs, out):
+        frame = sys._getframe()
+        while frame:
+            callers.add(frame.f_globals.get('__name__'))
+            frame = frame.f_back
         reads.append((given[0] if given else kwargs['tokens']).shape[1])
         graph.append(torch.as_tensor(out).requires_grad)
     model.register_forward_hook(note, with_kwargs=True)
     out = write(model, torch.randint(29, (2, 5)), 7)
     assert tuple(out.shape) == (2, 12), f'5 tokens and 7 new ones make the shape (2, 12), not {tuple(out.shape)}'
+    assert 'minillm.generation.loop' not in callers, "the library's generate did the work: write the loop yourself"
     assert sum(reads) != sum(range(5, 12)), 'every step reads the whole text: give the model a cache and only what it has not read'
     assert reads[0] != 1 or len(reads) < 11, 'read the prompt in one call: that is much faster than token by token'
     assert sum(reads) <= 12, f'the calls read {reads} tokens: the prompt once, then one new token at a time'
