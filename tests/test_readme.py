@@ -77,7 +77,7 @@ def serve(clone: Path) -> None:
         for _ in range(100):
             try:
                 with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
-                    assert b"minillm" in answer.read() and answer.status == 200
+                    assert b"book/intro.html" in answer.read()
                 return
             except OSError:
                 time.sleep(0.1)

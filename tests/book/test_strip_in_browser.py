@@ -1,7 +1,5 @@
 """A token strip in a real browser: a selection is the text, and a token stays in one piece."""
 
-import shutil
-
 import pytest
 
 from minillm.viz import token_strip
@@ -11,17 +9,11 @@ TEXT = (
 )
 
 
-@pytest.fixture(scope="module")
-def page():
-    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-    if path is None:
-        pytest.skip("there is no Chromium")
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as play:
-        options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        browser = play.chromium.launch(executable_path=path, args=options)
-        yield browser.new_page(viewport={"width": 390, "height": 800})
-        browser.close()
+@pytest.fixture
+def page(browser):
+    page = browser.new_page(viewport={"width": 390, "height": 800})
+    yield page
+    page.close()
 
 
 def test_selecting_gives_the_text_and_tokens_do_not_break(page):
