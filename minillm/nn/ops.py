@@ -98,10 +98,10 @@ def torch_cross_entropy(
 def torch_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`linear`, and for one vector on a CPU, as in generating, the matrix times two copies of it.
 
-    For a single vector PyTorch calls a routine that, where this was measured, runs on one core and reads
-    memory at half its speed, and generating is little but reading all weights once per token. Two
-    columns go to the matrix product, which does neither. Small matrices stay in the processor's
-    cache, where there is nothing to gain.
+    For a single vector PyTorch calls a routine that, where this was measured, runs on one core and
+    reads memory at less than half its speed, and generating is little but reading all weights once
+    per token. Two columns go to the matrix product, which does neither. Small matrices stay in the
+    processor's cache, where there is nothing to gain.
     """
     one_vector = x.numel() == x.shape[-1] and weight.numel() > 100_000
     if not one_vector or x.is_cuda or x.dtype != torch.float32:
