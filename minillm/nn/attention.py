@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from minillm.nn.linear import Linear, check_dropout, check_sizes, linear
@@ -62,8 +62,10 @@ def padding_mask(attention_mask: Bool[Tensor, "b s"]) -> Bool[Tensor, "b 1 1 s"]
     return attention_mask[:, None, None, :]
 
 
-def check_qkv(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> None:
-    """Raise ValueError when queries, keys, values and mask do not fit together."""
+def check_qkv(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, bias: Tensor | None = None
+) -> None:
+    """Raise ValueError when queries, keys, values, mask and bias do not fit together."""
     if q.ndim != 4 or k.shape != v.shape or q.shape[0] != k.shape[0] or q.shape[3] != k.shape[3]:
         raise ValueError(
             "need q (batch, heads, t, p) and k, v (batch, kv heads, s, p), equal batch and p; "
@@ -79,6 +81,9 @@ def check_qkv(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> None:
             f"{q.shape[1]} query heads cannot share {k.shape[1]} key-value heads evenly; "
             "choose n_kv_heads that divides n_heads"
         )
+    target = (*q.shape[:3], k.shape[2])
+    if bias is not None and not _broadcasts(bias, target):
+        raise ValueError(f"bias {tuple(bias.shape)} does not broadcast to (b, h, t, s) = {target}")
     if mask is None:
         return
     if not isinstance(mask, Tensor):
@@ -88,11 +93,14 @@ def check_qkv(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> None:
             f"mask must be boolean (True = may attend), got {mask.dtype}; write `mask.bool()` for "
             "zeros and ones, `mask == 0` for an additive mask of zeros and -inf"
         )
-    target = (*q.shape[:3], k.shape[2])
-    if mask.ndim > 4 or any(
-        a not in (1, b) for a, b in zip(mask.shape, target[-mask.ndim :], strict=True)
-    ):
+    if not _broadcasts(mask, target):
         raise ValueError(f"mask {tuple(mask.shape)} does not broadcast to (b, h, t, s) = {target}")
+
+
+def _broadcasts(x: Tensor, target: tuple[int, ...]) -> bool:
+    """Whether `x` fits `target` as it is or by repeating axes of length 1."""
+    ends = zip(x.shape[::-1], target[::-1], strict=False)
+    return x.ndim <= len(target) and all(a in (1, b) for a, b in ends)
 
 
 def attention_weights(
@@ -100,18 +108,20 @@ def attention_weights(
     k: Float[Tensor, "b g s p"],
     mask: Bool[Tensor, "*#bh #t s"] | None = None,
     *,
+    bias: Float[Tensor, "*#bh #t #s"] | None = None,
     causal: bool = False,
     scale: float | None = None,
 ) -> Float[Tensor, "b h t s"]:
-    """softmax(q kᵀ · scale) over the keys, with `scale` = 1/√p (Vaswani et al. 2017, eq. 1).
+    """softmax(q kᵀ · scale + bias) over the keys, `scale` = 1/√p (Vaswani et al. 2017, eq. 1).
 
     Keys where `mask` is False get weight 0; `causal` hides later keys as `causal_mask` does. Query
     head i uses key head i // (h/g). A query that may see no key at all gets weights 0, not NaN.
     """
-    check_qkv(q, k, k, mask)
+    check_qkv(q, k, k, mask, bias)
     h, t, s = q.shape[1], q.shape[2], k.shape[2]
     k = k.repeat_interleave(h // k.shape[1], dim=1)
     scores = q @ k.transpose(-2, -1) * (1 / math.sqrt(q.shape[3]) if scale is None else scale)
+    scores = scores if bias is None else scores + bias
     if causal and (t > 1 or s < t):  # a single query is the last one: it sees every key
         allowed = causal_mask(t, s, device=q.device)
         mask = allowed if mask is None else mask & allowed
@@ -128,6 +138,7 @@ def scaled_dot_product_attention(
     v: Float[Tensor, "b g s p"],
     mask: Bool[Tensor, "*#bh #t s"] | None = None,
     *,
+    bias: Float[Tensor, "*#bh #t #s"] | None = None,
     causal: bool = False,
     scale: float | None = None,
     dropout: float = 0.0,
@@ -135,10 +146,11 @@ def scaled_dot_product_attention(
     """softmax(q kᵀ/√p) v: each query's weighted mean of the values (Vaswani et al. 2017, eq. 1).
 
     With g < h key-value heads, each serves h/g neighboring query heads (grouped-query attention).
-    `dropout` zeroes weights at random and scales the rest up. A query with no visible key gives 0.
+    `scale` takes the place of 1/√p; `bias` is added to the scaled scores (T5, ALiBi). `dropout`
+    zeroes weights at random and scales the rest up. A query with no visible key gives 0.
     """
-    check_qkv(q, k, v, mask)
-    weights = attention_weights(q, k, mask, causal=causal, scale=scale)
+    check_qkv(q, k, v, mask, bias)
+    weights = attention_weights(q, k, mask, bias=bias, causal=causal, scale=scale)
     if dropout > 0.0:
         weights = F.dropout(weights, dropout)
     return weights @ v.repeat_interleave(q.shape[1] // v.shape[1], dim=1)
@@ -149,8 +161,10 @@ class MultiHeadAttention(nn.Module):
 
     m is x itself, or another sequence in cross-attention. `n_kv_heads` = 1 is multi-query
     attention (Shazeer 2019), 1 < n_kv_heads < n_heads grouped-query (Ainslie et al. 2023).
-    `dropout` acts on the weights while training. `attention` is the operation that does the work:
-    any function with the signature of `scaled_dot_product_attention`.
+    `dropout` acts on the weights while training. `query_norm` and `key_norm` act on each head's
+    vectors, then `rotary(vectors, positions)` turns them; cached keys are stored after both.
+    `attention` is the operation that does the work: any function with the signature of
+    `scaled_dot_product_attention` (its `bias` is handed on only where there is one).
     """
 
     def __init__(
@@ -162,6 +176,9 @@ class MultiHeadAttention(nn.Module):
         d_head: int | None = None,
         bias: bool = True,
         dropout: float = 0.0,
+        query_norm: nn.Module | None = None,
+        key_norm: nn.Module | None = None,
+        rotary: Callable[[Tensor, Tensor], Tensor] | None = None,
         attention: Callable[..., Tensor] = scaled_dot_product_attention,
         linear: Callable[..., Tensor] = linear,
     ) -> None:
@@ -180,6 +197,7 @@ class MultiHeadAttention(nn.Module):
         check_sizes(d_head=self.d_head)
         self.n_heads, self.n_kv_heads = n_heads, n_kv_heads
         self.dropout, self.attention = dropout, attention
+        self.query_norm, self.key_norm, self.rotary = query_norm, key_norm, rotary
         self.query = Linear(d_model, n_heads * self.d_head, bias=bias, op=linear)
         self.key = Linear(d_model, n_kv_heads * self.d_head, bias=bias, op=linear)
         self.value = Linear(d_model, n_kv_heads * self.d_head, bias=bias, op=linear)
@@ -191,30 +209,53 @@ class MultiHeadAttention(nn.Module):
         memory: Float[Tensor, "b m d"] | None = None,
         *,
         mask: Bool[Tensor, "*#bh #t s"] | None = None,
+        bias: Float[Tensor, "*#bh #t #s"] | None = None,
         causal: bool = False,
+        positions: Int[Tensor, "#b t"] | None = None,
         cache: LayerCache | None = None,
     ) -> Float[Tensor, "b t d"]:
         """Attend from `x` to itself, or to `memory` when given (cross-attention).
 
         With a `cache`, the keys and values of `x` join it, and `x` attends to all it then holds.
+        `positions` are those of `x`, for a rotary layer; 0, 1, 2, … when left out.
         """
+        self._check(x, memory, cache)
+        source = x if memory is None else memory
+        q, k = self._split(self.query(x)), self._split(self.key(source))
+        v = self._split(self.value(source))
+        q = q if self.query_norm is None else self.query_norm(q)
+        k = k if self.key_norm is None else self.key_norm(k)
+        if self.rotary is not None:
+            q, k = self._rotate(q, k, positions, cache)
+        if cache is not None:
+            k, v = cache.append(k, v)
+        dropout = self.dropout if self.training else 0.0
+        extra = {} if bias is None else {"bias": bias}
+        out = self.attention(q, k, v, mask, causal=causal, dropout=dropout, **extra)
+        b, _, t, _ = out.shape
+        return self.output(out.transpose(1, 2).reshape(b, t, -1))
+
+    def _check(self, x: Tensor, memory: Tensor | None, cache: LayerCache | None) -> None:
         if memory is not None and cache is not None:
             raise ValueError("memory does not grow while decoding: give memory or cache, not both")
-        source = x if memory is None else memory
-        for name, tensor in (("x", x), ("memory", source)):
+        if memory is not None and self.rotary is not None:
+            raise ValueError("a memory has positions of its own: cross-attention takes no rotary")
+        for name, tensor in (("x", x), ("memory", x if memory is None else memory)):
             if tensor.ndim != 3 or tensor.shape[2] != self.query.in_features:
                 raise ValueError(
                     f"{name} must be (batch, length, {self.query.in_features}), "
                     f"got {tuple(tensor.shape)}"
                 )
-        q = self._split(self.query(x))
-        k, v = self._split(self.key(source)), self._split(self.value(source))
-        if cache is not None:
-            k, v = cache.append(k, v)
-        dropout = self.dropout if self.training else 0.0
-        out = self.attention(q, k, v, mask, causal=causal, dropout=dropout)
-        b, _, t, _ = out.shape
-        return self.output(out.transpose(1, 2).reshape(b, t, -1))
+
+    def _rotate(
+        self, q: Tensor, k: Tensor, positions: Tensor | None, cache: LayerCache | None
+    ) -> tuple[Tensor, Tensor]:
+        """Turn queries and new keys by their positions."""
+        if positions is None and cache is not None:
+            raise ValueError("a rotary layer with a cache needs `positions`: those of the new x")
+        if positions is None:
+            positions = torch.arange(q.shape[2], device=q.device)[None]
+        return self.rotary(q, positions), self.rotary(k, positions)
 
     def _split(self, x: Tensor) -> Tensor:
         """Cut the last axis into heads: (b, t, h·p) → (b, h, t, p)."""

@@ -3,10 +3,10 @@
 Both take their four parts ready-made, so that a model is composed where it is defined.
 """
 
-from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from typing import Any
 
-from minillm.nn.attention import LayerCache
+from jaxtyping import Float
+from torch import Tensor, nn
 
 
 class PostNormBlock(nn.Module):
@@ -29,16 +29,9 @@ class PostNormBlock(nn.Module):
         self.ffn, self.ffn_norm = ffn, ffn_norm
         self.dropout = nn.Dropout(dropout) if dropout > 0 else nn.Identity()
 
-    def forward(
-        self,
-        x: Float[Tensor, "b t d"],
-        *,
-        mask: Bool[Tensor, "*#bh #t s"] | None = None,
-        causal: bool = False,
-        cache: LayerCache | None = None,
-    ) -> Float[Tensor, "b t d"]:
-        """Update the residual stream; arguments go to the attention."""
-        update = self.attention(x, mask=mask, causal=causal, cache=cache)
+    def forward(self, x: Float[Tensor, "b t d"], **options: Any) -> Float[Tensor, "b t d"]:
+        """Update the residual stream; `options` (mask, causal, cache …) go to the attention."""
+        update = self.attention(x, **options)
         x = self.attention_norm(x + self.dropout(update))
         return self.ffn_norm(x + self.dropout(self.ffn(x)))
 
@@ -64,15 +57,8 @@ class PreNormBlock(nn.Module):
         self.ffn_norm, self.ffn = ffn_norm, ffn
         self.dropout = nn.Dropout(dropout) if dropout > 0 else nn.Identity()
 
-    def forward(
-        self,
-        x: Float[Tensor, "b t d"],
-        *,
-        mask: Bool[Tensor, "*#bh #t s"] | None = None,
-        causal: bool = False,
-        cache: LayerCache | None = None,
-    ) -> Float[Tensor, "b t d"]:
-        """Update the residual stream; arguments go to the attention."""
-        update = self.attention(self.attention_norm(x), mask=mask, causal=causal, cache=cache)
+    def forward(self, x: Float[Tensor, "b t d"], **options: Any) -> Float[Tensor, "b t d"]:
+        """Update the residual stream; `options` (mask, causal, cache …) go to the attention."""
+        update = self.attention(self.attention_norm(x), **options)
         x = x + self.dropout(update)
         return x + self.dropout(self.ffn(self.ffn_norm(x)))

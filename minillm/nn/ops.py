@@ -34,6 +34,7 @@ def torch_attention(
     v: Tensor,
     mask: Tensor | None = None,
     *,
+    bias: Tensor | None = None,
     causal: bool = False,
     scale: float | None = None,
     dropout: float = 0.0,
@@ -43,12 +44,14 @@ def torch_attention(
     PyTorch aligns its own causal mask to the top left, so it is used only where t = s; with a cache
     the bottom-right mask is built here, and one single query needs none.
     """
-    check_qkv(q, k, v, mask)
+    check_qkv(q, k, v, mask, bias)
     t, s = q.shape[2], k.shape[2]
-    square = causal and mask is None and t == s
+    square = causal and mask is None and bias is None and t == s
     if causal and not square and (t > 1 or s < t):
         allowed = causal_mask(t, s, device=q.device)
         mask = allowed if mask is None else mask & allowed
+    if bias is not None:  # the kernel takes one of the two: a mask, or numbers to add
+        mask = bias if mask is None else bias.masked_fill(~mask, -torch.inf)
     grouped = q.shape[1] != k.shape[1]
     return F.scaled_dot_product_attention(
         q, k, v, mask, dropout, is_causal=square and t > 1, scale=scale, enable_gqa=grouped

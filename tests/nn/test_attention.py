@@ -55,23 +55,28 @@ def assert_same_with_gradients(ours, expected, inputs):
 
 @EACH_SHAPE
 @IMPLEMENTATIONS
-@pytest.mark.parametrize("case", ["plain", "mask", "scale", "causal", "causal and mask"])
+@pytest.mark.parametrize(
+    "case", ["plain", "mask", "scale", "causal", "causal and mask", "bias", "bias, causal and mask"]
+)
 def test_equals_torch(shape, attend, case):
     q, k, v = qkv(shape)
     t, s = shape[3:5]
     mask = random_mask(shape) if "mask" in case else None
     causal = "causal" in case
     scale = 0.3 if case == "scale" else None
+    bias = torch.randn(shape[1], t, s, dtype=torch.float64) if "bias" in case else None
     full = mask
     if causal:  # bottom right, spelled out
         corner = torch.tensor([[j <= s - t + i for j in range(s)] for i in range(t)])
         full = corner if mask is None else mask & corner
+    if bias is not None:
+        full = bias if full is None else bias.masked_fill(~full, -torch.inf)
     with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
         expected = F.scaled_dot_product_attention(
             q, k, v, full, scale=scale, enable_gqa=shape[1] != shape[2]
         )
     assert_same_with_gradients(
-        attend(q, k, v, mask, causal=causal, scale=scale), expected, (q, k, v)
+        attend(q, k, v, mask, bias=bias, causal=causal, scale=scale), expected, (q, k, v)
     )
 
 
@@ -149,11 +154,12 @@ def test_wrong_version_is_rejected(wrong):
 
 
 @IMPLEMENTATIONS
-def test_a_query_without_keys_gives_zero_and_finite_gradients(attend):
+@pytest.mark.parametrize("bias", [None, torch.randn(2, 3, 4, dtype=torch.float64)])
+def test_a_query_without_keys_gives_zero_and_finite_gradients(attend, bias):
     q, k, v = qkv((2, 2, 1, 3, 4, 5))
     mask = torch.ones(2, 1, 3, 4, dtype=torch.bool)
     mask[0, 0, 1] = False
-    out = attend(q, k, v, mask)
+    out = attend(q, k, v, mask, bias=bias)
     assert torch.equal(out[0, :, 1], torch.zeros(2, 5, dtype=torch.float64))
     assert out[0, :, 0].abs().min() > 0
     for gradient in torch.autograd.grad(out.sum(), (q, k, v)):
@@ -367,6 +373,51 @@ def test_forward_changes_nothing():
     assert all(torch.equal(v, before[2][k]) for k, v in attention.state_dict().items())
 
 
+def test_bias_gets_the_same_gradient_from_both():
+    q, k, v = qkv((2, 4, 2, 3, 5, 7))
+    gradients = []
+    for attend in (scaled_dot_product_attention, TORCH_OPS.attention):
+        bias = torch.zeros(4, 3, 5, dtype=torch.float64, requires_grad=True)
+        attend(q, k, v, bias=bias, causal=True).square().sum().backward()
+        gradients.append(bias.grad)
+    torch.testing.assert_close(*gradients, atol=ATOL, rtol=0)
+    assert gradients[0].abs().max() > 1e-3
+
+
+def test_norms_then_rotary_act_on_queries_and_new_keys():
+    """Against the parts put together by hand; a cache stores what came out of both."""
+    torch.manual_seed(0)
+    norms = [nn.RMSNorm(3, dtype=torch.float64) for _ in range(2)]
+    for norm in norms:
+        nn.init.normal_(norm.weight)
+
+    def rotary(x, positions):
+        return x * (1 + positions[:, None, :, None])
+
+    attention = layer(query_norm=norms[0], key_norm=norms[1], rotary=rotary)
+    x = torch.randn(1, 5, 12, dtype=torch.float64)
+
+    def split(y):
+        return y.view(1, 5, 4, 3).transpose(1, 2)
+
+    turn = torch.arange(1.0, 6, dtype=torch.float64)[:, None]
+    q = norms[0](split(attention.query(x))) * turn
+    k = norms[1](split(attention.key(x))) * turn
+    out = scaled_dot_product_attention(q, k, split(attention.value(x)), causal=True)
+    expected = attention.output(out.transpose(1, 2).flatten(2))
+    torch.testing.assert_close(attention(x, causal=True), expected, atol=ATOL, rtol=0)
+    cache, positions = CatLayer(), torch.arange(5)[None]
+    steps = [
+        attention(x[:, i : i + 1], causal=True, positions=positions[:, i : i + 1], cache=cache)
+        for i in range(5)
+    ]
+    torch.testing.assert_close(torch.cat(steps, 1), expected, atol=ATOL, rtol=0)
+    with pytest.raises(ValueError, match="needs `positions`"):
+        attention(x, cache=CatLayer())
+    with pytest.raises(ValueError, match="takes no rotary"):
+        attention(x, x)
+
+
 def test_errors_name_the_value():
     with pytest.raises(ValueError, match="d_model 10 is not divisible by n_heads 3"):
         MultiHeadAttention(10, 3)
@@ -378,3 +429,6 @@ def test_errors_name_the_value():
     q, k, v = qkv((1, 4, 3, 2, 2, 3))
     with pytest.raises(ValueError, match="4 query heads cannot share 3"):
         scaled_dot_product_attention(q, k, v)
+    q, k, v = qkv((1, 4, 2, 2, 2, 3))
+    with pytest.raises(ValueError, match=r"bias \(3, 2, 2\) does not broadcast"):
+        scaled_dot_product_attention(q, k, v, bias=torch.zeros(3, 2, 2))
