@@ -206,7 +206,7 @@ class MultiHeadAttention(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "b t d"],
-        memory: Float[Tensor, "b m d"] | None = None,
+        memory: Float[Tensor, "b m d"] | tuple[Tensor, Tensor] | None = None,
         *,
         mask: Bool[Tensor, "*#bh #t s"] | None = None,
         bias: Float[Tensor, "*#bh #t #s"] | None = None,
@@ -216,15 +216,17 @@ class MultiHeadAttention(nn.Module):
     ) -> Float[Tensor, "b t d"]:
         """Attend from `x` to itself, or to `memory` when given (cross-attention).
 
+        `memory` is a sequence of vectors, or the keys and values that `remember` made of one.
         With a `cache`, the keys and values of `x` join it, and `x` attends to all it then holds.
         `positions` are those of `x`, for a rotary layer; 0, 1, 2, … when left out.
         """
         self._check(x, memory, cache)
-        source = x if memory is None else memory
-        q, k = self._split(self.query(x)), self._split(self.key(source))
-        v = self._split(self.value(source))
+        q = self._split(self.query(x))
         q = q if self.query_norm is None else self.query_norm(q)
-        k = k if self.key_norm is None else self.key_norm(k)
+        if isinstance(memory, tuple):
+            k, v = memory
+        else:
+            k, v = self.remember(x if memory is None else memory)
         if self.rotary is not None:
             q, k = self._rotate(q, k, positions, cache)
         if cache is not None:
@@ -235,12 +237,19 @@ class MultiHeadAttention(nn.Module):
         b, _, t, _ = out.shape
         return self.output(out.transpose(1, 2).reshape(b, t, -1))
 
-    def _check(self, x: Tensor, memory: Tensor | None, cache: LayerCache | None) -> None:
+    def remember(
+        self, memory: Float[Tensor, "b s d"]
+    ) -> tuple[Float[Tensor, "b g s p"], Float[Tensor, "b g s p"]]:
+        """Keys and values of `memory`: they can be made once, and serve all queries to come."""
+        k, v = self._split(self.key(memory)), self._split(self.value(memory))
+        return k if self.key_norm is None else self.key_norm(k), v
+
+    def _check(self, x: Tensor, memory: Tensor | tuple | None, cache: LayerCache | None) -> None:
         if memory is not None and cache is not None:
             raise ValueError("memory does not grow while decoding: give memory or cache, not both")
         if memory is not None and self.rotary is not None:
             raise ValueError("a memory has positions of its own: cross-attention takes no rotary")
-        for name, tensor in (("x", x), ("memory", x if memory is None else memory)):
+        for name, tensor in (("x", x), ("memory", memory if isinstance(memory, Tensor) else x)):
             if tensor.ndim != 3 or tensor.shape[2] != self.query.in_features:
                 raise ValueError(
                     f"{name} must be (batch, length, {self.query.in_features}), "

@@ -432,3 +432,16 @@ def test_errors_name_the_value():
     q, k, v = qkv((1, 4, 2, 2, 2, 3))
     with pytest.raises(ValueError, match=r"bias \(3, 2, 2\) does not broadcast"):
         scaled_dot_product_attention(q, k, v, bias=torch.zeros(3, 2, 2))
+
+
+def test_remembered_keys_and_values_serve_as_memory():
+    layer = MultiHeadAttention(12, 4, n_kv_heads=2, key_norm=nn.LayerNorm(3)).double()
+    x, memory = torch.randn(2, 5, 12).double(), torch.randn(2, 7, 12).double()
+    nn.init.normal_(layer.key_norm.weight)
+    keys, values = layer.remember(memory)
+    assert keys.shape == values.shape == (2, 2, 7, 3)
+    layer.key.forward = layer.value.forward = None  # a second projection would fail
+    with torch.no_grad():
+        steps = [layer(x[:, i : i + 1], (keys, values)) for i in range(5)]
+    del layer.key.forward, layer.value.forward
+    torch.testing.assert_close(torch.cat(steps, dim=1), layer(x, memory), atol=ATOL, rtol=0)
