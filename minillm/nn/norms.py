@@ -61,7 +61,11 @@ class LayerNorm(nn.Module):
 
 
 class RMSNorm(nn.Module):
-    """`rms_norm` with a trained scale (ones at first)."""
+    """`rms_norm` with a trained scale (ones at first).
+
+    As `query_norm=RMSNorm(d_head), key_norm=RMSNorm(d_head)` of an attention layer it is QK-norm:
+    every head's queries and keys get one length, which bounds the scores (Qwen3).
+    """
 
     def __init__(
         self, d_model: int, *, eps: float = 1e-6, op: Callable[..., Tensor] = rms_norm

@@ -2,7 +2,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from minillm.nn import TORCH_OPS, FeedForward, gelu_exact, gelu_tanh, relu, silu
+from minillm.nn import (
+    TORCH_OPS,
+    FeedForward,
+    GatedFeedForward,
+    gated_width,
+    geglu,
+    geglu_tanh,
+    gelu_exact,
+    gelu_tanh,
+    relu,
+    silu,
+    swiglu,
+)
 
 PAIRS = {
     "relu": (relu, F.relu),
@@ -62,3 +74,51 @@ def test_dropout_acts_between_the_activation_and_the_second_layer():
     assert kept.min() > 400
     assert kept.max() < 600
     assert len(kept[:, 0].unique()) > 5
+
+
+GATED = {
+    "swiglu": (swiglu, F.silu),
+    "geglu": (geglu, F.gelu),
+    "geglu_tanh": (geglu_tanh, lambda x: F.gelu(x, approximate="tanh")),
+}
+
+
+@pytest.mark.parametrize("name", GATED)
+@pytest.mark.parametrize("bias", [False, True])
+def test_gated_feed_forward_is_three_matrices(name, bias):
+    """The oracles, LlamaMLP, T5 1.1 and ModernBERT, are in tests/parity/test_layers.py."""
+    torch.manual_seed(0)
+    gated, activation = GATED[name]
+    ffn = GatedFeedForward(5, 11, gated=gated, bias=bias).double()
+    x = torch.randn(2, 3, 5, dtype=torch.float64)
+    gate, up = (F.linear(x, part.weight, part.bias) for part in (ffn.gate, ffn.up))
+    expected = F.linear(activation(gate) * up, ffn.down.weight, ffn.down.bias)
+    torch.testing.assert_close(ffn(x), expected, atol=1e-12, rtol=0)
+    assert (ffn.gate.bias is None) == (not bias)
+
+
+def test_a_gate_of_one_leaves_the_projection_and_dropout_acts_on_the_product():
+    torch.manual_seed(0)
+    ffn = GatedFeedForward(5, 1000, gated=lambda gate, up: torch.ones_like(up), dropout=0.5)
+    with torch.no_grad():
+        ffn.down.weight.fill_(1.0)
+    kept = ffn(torch.randn(20, 5)) / 2
+    assert kept.min() > 400
+    assert kept.max() < 600
+    assert ffn.eval()(torch.randn(1, 5)).max() == 1000
+
+
+def test_gated_width_is_that_of_the_published_models():
+    published = {4096: 11008, 5120: 13824, 6656: 17920, 8192: 22016}  # LLaMA 7B … 65B
+    assert {d: gated_width(d) for d in published} == published
+    assert gated_width(8192, multiple_of=4096, factor=1.3) == 28672  # Llama 2 70B, Llama 3 70B
+    assert gated_width(4096, multiple_of=1024, factor=1.3) == 14336  # Llama 3 8B
+    with pytest.raises(ValueError, match="factor must be a number above 0"):
+        gated_width(512, factor=0)
+
+
+def test_a_gated_layer_of_that_width_has_the_weights_of_a_plain_one():
+    d = 768
+    plain = sum(p.numel() for p in FeedForward(d, 4 * d, bias=False).parameters())
+    gated = sum(p.numel() for p in GatedFeedForward(d, gated_width(d)).parameters())
+    assert gated == plain
