@@ -4,6 +4,7 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
+import parity
 import yaml
 from course import Chapter, Course
 
@@ -18,6 +19,9 @@ def planned(course: Course) -> dict[Path, str]:
     files[book / "reference" / "index.md"] = reference_index(course)
     for module in course.modules:
         files[book / "reference" / f"{module}.md"] = reference_page(course, module)
+    measured = parity.page(course)
+    if measured:
+        files[book / "parity.md"] = measured
     intro = book / "intro.md"
     if intro.exists():
         new = course_map(course)
@@ -152,8 +156,9 @@ def contents(course: Course) -> str:
         parts.append({"caption": part["title"], "chapters": entries})
     modules = [{"file": f"book/reference/{module}"} for module in course.modules]
     library = {"file": "book/reference/index", "sections": modules}
-    made = {"file": "book/interview"}
-    back = [made, *(e for e in existing(course.plan["back"]) if e != made)]
+    made = {"book/interview"} | ({"book/parity"} if parity.page(course) else set())
+    back = [e for e in course.plan["back"] if e in made or existing([e])]
+    back = [{"file": name} for name in back]
     parts.append({"caption": "Reference", "chapters": [*back, library]})
     toc = {"format": "jb-book", "root": "book/intro", "parts": [p for p in parts if p["chapters"]]}
     head = f"# {MADE.replace('`', '')}\n"

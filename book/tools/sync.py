@@ -9,6 +9,7 @@
   code cells differ nothing is touched: that chapter has to be executed again;
 - the map between the markers of `book/intro.md`, `book/interview.md`, `book/reference/*.md`, and
   `book/_toc.yml`, from `book/curriculum.yml` and the files that exist;
+- `book/parity.md`, from `book/data/parity.json`;
 - the exercises, by `sync_exercises.py`.
 
 With `--check` nothing is written: whatever is out of step is named, and the exit status is 1.

@@ -1,14 +1,18 @@
 """Shared by the parity tests: noise on every weight, and a record of the largest errors."""
 
+import fcntl
+import importlib.metadata
 import json
 import os
 import platform
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 PARITY_JSON = Path(__file__).parents[2] / "book" / "data" / "parity.json"
+RECORD = os.environ.get("MINILLM_RECORD") == "1"
 
 
 @pytest.fixture
@@ -29,32 +33,75 @@ def perturb():
 
 
 @pytest.fixture(scope="session")
+def _stored():
+    """The keys of the rows that the book shows now."""
+    rows = json.loads(PARITY_JSON.read_text("utf8"))["rows"] if PARITY_JSON.exists() else []
+    return {(row["test"], row["model"], row["oracle"], row["check"]) for row in rows}
+
+
+@pytest.fixture(scope="session")
 def _rows():
     rows = {}
     yield rows
-    if os.environ.get("MINILLM_RECORD") == "1" and rows:
-        import transformers
-
-        record = {
-            "command": "MINILLM_RECORD=1 pytest tests/parity",
-            "torch": torch.__version__.split("+")[0],
-            "transformers": transformers.__version__,
-            "machine": platform.machine(),
-            "rows": [
-                {"model": model, "oracle": oracle, "check": check, "max_error": float(f"{e:.1e}")}
-                for (model, oracle, check), e in sorted(rows.items())
-            ],
-        }
-        PARITY_JSON.parent.mkdir(parents=True, exist_ok=True)
-        PARITY_JSON.write_text(json.dumps(record, indent=1) + "\n")
+    if RECORD and rows:
+        _store(rows)
 
 
 @pytest.fixture
-def record(_rows):
-    """record(model, oracle, check, error): keep the largest; stored only with MINILLM_RECORD=1."""
+def record(_rows, _stored, request):
+    """record(model, oracle, check, error): the largest error of each row of the book's table.
+
+    `oracle` is a dotted name whose first part is the package (`nltk.lm.Lidstone`), or a class of
+    transformers, or words such as "brute force". MINILLM_RECORD=1 stores what a run measured, a
+    whole test file at a time; other runs fail on a comparison that the table does not have.
+    """
+    test = request.path.name
 
     def keep(model, oracle, check, error):
-        key = (model, oracle, check)
+        key = (test, model, oracle, check)
         _rows[key] = max(_rows.get(key, 0.0), float(error))
+        told = f"not in the book's table: MINILLM_RECORD=1 pytest tests/parity/{test}, make sync"
+        assert RECORD or key in _stored, f"{key} is {told}"
 
     return keep
+
+
+def _store(rows):
+    """Replace the rows of the test files that ran; other files' rows stay."""
+    PARITY_JSON.parent.mkdir(parents=True, exist_ok=True)
+    with PARITY_JSON.open("a+", encoding="utf8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # two recording runs at once
+        file.seek(0)
+        text = file.read()
+        ran = {test for test, *_ in rows}
+        kept = [r for r in json.loads(text)["rows"] if r["test"] not in ran] if text else []
+        kept += [_row(*key, error) for key, error in rows.items()]
+        kept.sort(key=lambda r: (r["test"], r["model"], r["check"], r["oracle"]))
+        file.seek(0)
+        file.truncate()
+        record = {"command": "MINILLM_RECORD=1 pytest tests/parity", "rows": kept}
+        file.write(json.dumps(record, indent=1) + "\n")
+
+
+def _version(oracle):
+    """`nltk 3.9.2` for a dotted name, transformers' for one of its classes, nothing for words."""
+    package = oracle.split(".")[0] if "." in oracle else "transformers"
+    if "." not in oracle:
+        loaded = [module for name, module in sys.modules.items() if name.startswith(package)]
+        if not oracle.isidentifier() or not any(oracle in vars(module) for module in loaded):
+            return ""
+    sold_as = importlib.metadata.packages_distributions().get(package, [package])[0]
+    return f"{sold_as} {importlib.metadata.version(sold_as).split('+')[0]}"
+
+
+def _row(test, model, oracle, check, error):
+    return {
+        "test": test,
+        "model": model,
+        "oracle": oracle,
+        "version": _version(oracle),
+        "torch": torch.__version__.split("+")[0],
+        "machine": platform.machine(),
+        "check": check,
+        "max_error": float(f"{error:.1e}"),
+    }
