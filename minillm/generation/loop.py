@@ -1,6 +1,7 @@
 """The generation loop, model → last logits → sampler → one more token, for ids and for text."""
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -39,7 +40,9 @@ def stream(
     attention_mask = _checked_padding(attention_mask, tokens)
     length = tokens.shape[1]
     if cache == "auto":
-        cache = ContiguousCache.for_model(model, tokens.shape[0], length + max_new_tokens)
+        # a model that remembers in another way, such as a recurrent one, brings its own cache
+        new_cache = getattr(model, "new_cache", partial(ContiguousCache.for_model, model))
+        cache = new_cache(tokens.shape[0], length + max_new_tokens)
     elif cache is not None and cache.length >= length:
         raise ValueError(
             f"the cache holds {cache.length} tokens and the prompt has {length}: the last one must "

@@ -1,5 +1,6 @@
 """Layers: attention, positions, norms, feed-forward, blocks, losses, and the ops they use."""
 
+from minillm.nn.additive_attention import AdditiveAttention
 from minillm.nn.attention import (
     Cache,
     LayerCache,
@@ -18,6 +19,7 @@ from minillm.nn.blocks import (
     deepnorm_factors,
     init_deepnorm,
 )
+from minillm.nn.crf import LinearChainCRF
 from minillm.nn.decoder import PostNormDecoderBlock, PreNormDecoderBlock
 from minillm.nn.ffn import (
     FeedForward,
@@ -36,18 +38,23 @@ from minillm.nn.losses import cross_entropy, z_loss
 from minillm.nn.norms import LayerNorm, RMSNorm, layer_norm, rms_norm
 from minillm.nn.ops import TORCH_OPS, Ops
 from minillm.nn.positions import LearnedPositions, SinusoidalPositions, sinusoidal
+from minillm.nn.recurrent import GRUCell, LSTMCell, Recurrent, RecurrentLayer, RNNCell
 from minillm.nn.sparse import SparseAttention, sliding_window, strided
 
 __all__ = [
     "TORCH_OPS",
+    "AdditiveAttention",
     "Cache",
     "DeepNormBlock",
     "FeedForward",
+    "GRUCell",
     "GatedFeedForward",
+    "LSTMCell",
     "LayerCache",
     "LayerNorm",
     "LearnedPositions",
     "Linear",
+    "LinearChainCRF",
     "MultiHeadAttention",
     "Ops",
     "ParallelBlock",
@@ -56,6 +63,9 @@ __all__ = [
     "PreNormBlock",
     "PreNormDecoderBlock",
     "RMSNorm",
+    "RNNCell",
+    "Recurrent",
+    "RecurrentLayer",
     "SandwichNormBlock",
     "SinusoidalPositions",
     "SparseAttention",
