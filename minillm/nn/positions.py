@@ -1,6 +1,7 @@
-"""Positions added to token vectors: learned tables, and the sinusoids of Vaswani et al. (2017)."""
+"""Positions added to token vectors: learned tables, sinusoids (Vaswani et al. 2017), GLM's two."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -67,3 +68,37 @@ class SinusoidalPositions(nn.Module):
     def forward(self, positions: Int[Tensor, "b t"]) -> Float[Tensor, "b t d"]:
         """Return the vectors of `positions`."""
         return look_up(self.table, positions, "positions")
+
+
+class BlockPositions(nn.Module):
+    """Two trained vectors per token, added: its place in the text, its place in its block (GLM).
+
+    The 2-D positions of Du et al. (2022), 2.1; `block_positions` makes the two numbers.
+    """
+
+    def __init__(self, max_seq_len: int, max_block_len: int, d_model: int) -> None:
+        super().__init__()
+        self.text = LearnedPositions(max_seq_len, d_model)
+        self.block = LearnedPositions(max_block_len + 1, d_model)
+
+    def forward(self, positions: Int[Tensor, "b 2 t"]) -> Float[Tensor, "b t d"]:
+        """Return the sum of both vectors; `positions[:, 0]` is the text's, `[:, 1]` the block's."""
+        return self.text(positions[:, 0]) + self.block(positions[:, 1])
+
+
+def block_positions(n_text: int, blocks: Sequence[tuple[int, int]]) -> Int[Tensor, "2 t"]:
+    """Positions of a text with holes and of the blocks that fill them (Du et al. 2022, 2.1).
+
+    `n_text` tokens, holes included, stand at 0 … n_text − 1 with block position 0. After them come
+    the blocks, `(place of the hole, length)` each, in the order in which they are to be written:
+    their tokens all stand at the hole, and count 1, 2, … length within the block.
+    """
+    check_sizes(n_text=n_text)
+    first, second = list(range(n_text)), [0] * n_text
+    for hole, length in blocks:
+        check_sizes(length=length)
+        if not 0 <= hole < n_text:
+            raise ValueError(f"a hole at {hole} lies outside the text, 0 … {n_text - 1}")
+        first += [hole] * length
+        second += range(1, length + 1)
+    return torch.tensor([first, second])

@@ -19,6 +19,10 @@ ones = torch.ones(1, 3, dtype=torch.long)
 CASES = [
     (lambda: scaled_dot_product_attention(x, x, x), "q (2, 4, 12)"),
     (lambda: TORCH_OPS.attention(x, x, x), "q (2, 4, 12)"),
+    (lambda: alibi_bias(distances(3), torch.ones(2, 2)), "slopes must be one number a head"),
+    (lambda: Rotary(rotary_frequencies(2))(q, ids), "(batch or 1, 4), got torch.int64 (1, 3)"),
+    (lambda: Rotary(rotary_frequencies(2))(q, ids4 * 1.0), "positions must be whole numbers"),
+    (lambda: Rotary(torch.ones(2, 2)), "frequencies must be finite numbers in one axis"),
     (lambda: layer(x[0]), "(batch, length, 12), got (4, 12)"),
     (lambda: layer(x[:, :, :11]), "got (2, 4, 11)"),
     (lambda: layer(x, x[:, :, :5]), "memory"),
@@ -95,4 +99,4 @@ def test_mistakes_are_named():
         [sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "61 cases"
+    assert done.stdout.strip() == "65 cases"

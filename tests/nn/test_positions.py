@@ -3,7 +3,13 @@ import math
 import pytest
 import torch
 
-from minillm.nn import LearnedPositions, SinusoidalPositions, sinusoidal
+from minillm.nn import (
+    BlockPositions,
+    LearnedPositions,
+    SinusoidalPositions,
+    block_positions,
+    sinusoidal,
+)
 
 
 def test_sinusoidal_is_the_papers_formula():
@@ -44,3 +50,36 @@ def test_errors_name_the_position(module, bad):
 def test_odd_width():
     with pytest.raises(ValueError, match="d_model 5 is odd"):
         sinusoidal(3, 5)
+
+
+def test_block_positions_are_glms_example():
+    """Two holes in five tokens; the span of the second hole is drawn to be written first."""
+    first, second = block_positions(5, [(4, 3), (2, 2)]).tolist()
+    assert first == [0, 1, 2, 3, 4, 4, 4, 4, 2, 2]
+    assert second == [0, 0, 0, 0, 0, 1, 2, 3, 1, 2]
+    wrong = list(range(10))  # one count over everything would tell the model how long the hole is
+    assert first != wrong
+
+
+def test_two_dimensional_positions_are_the_sum_of_two_tables():
+    torch.manual_seed(0)
+    module = BlockPositions(6, 3, 4)
+    positions = torch.stack([block_positions(5, [(4, 3)]), block_positions(6, [(1, 2)])])
+    out = module(positions)
+    for b in range(2):
+        for t in range(8):
+            place, inner = positions[b, :, t]
+            right = module.text.weight[place] + module.block.weight[inner]
+            assert torch.equal(out[b, t], right)
+    assert module.block.weight.shape == (4, 4), "block positions are 0 … 3"
+    with pytest.raises(ValueError, match="positions must lie in 0 … 3"):
+        module(block_positions(5, [(0, 4)])[None])
+    swapped = module(positions.flip(1).clamp(max=3))
+    assert (swapped - out).abs().max() > 1e-3
+
+
+def test_a_hole_outside_the_text():
+    with pytest.raises(ValueError, match="a hole at 5 lies outside"):
+        block_positions(5, [(5, 1)])
+    with pytest.raises(ValueError, match="length must be"):
+        block_positions(5, [(2, 0)])
