@@ -110,9 +110,9 @@ def torch_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
     if not one_vector or x.is_cuda or x.dtype != torch.float32:
         return F.linear(x, weight, bias)
     row = x.reshape(1, -1)
-    y = (weight @ torch.cat([row, row]).T)[:, 0]
-    y = y.contiguous() if bias is None else y + bias
-    return y.view(*x.shape[:-1], -1)
+    two = torch.cat([row, row]).T
+    y = weight @ two if bias is None else torch.addmm(bias[:, None], weight, two)
+    return y[:, 0].contiguous().view(*x.shape[:-1], -1)
 
 
 TORCH_OPS = Ops(
