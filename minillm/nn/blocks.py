@@ -66,7 +66,7 @@ class PreNormBlock(nn.Module):
 
 
 class SandwichNormBlock(nn.Module):
-    """x ← x + norm′(attention(norm(x))), and so with ffn (Ding et al. 2021, CogView, 2.3; Gemma 2).
+    """x ← x + norm′(attention(norm(x))), and so with ffn (Ding et al. 2021, CogView; Gemma 2).
 
     The second norm bounds what each part adds. The stream itself is never normalized, so a model
     of such blocks ends with one more norm. `dropout` acts on what each part adds, while training.
@@ -97,7 +97,7 @@ class SandwichNormBlock(nn.Module):
 
 
 class DeepNormBlock(nn.Module):
-    """x ← norm(α x + attention(x)); x ← norm(α x + ffn(x)) (Wang et al. 2022, DeepNet, 3).
+    """x ← norm(α x + attention(x)); x ← norm(α x + ffn(x)) (Wang et al. 2022, DeepNet).
 
     α > 1 gives the past more weight than the update. It goes with an initialization scaled by β:
     see `deepnorm_factors` and `init_deepnorm`. With α = 1 this is `PostNormBlock`.
@@ -183,7 +183,7 @@ def init_deepnorm(blocks: Iterable[nn.Module], beta: float | int) -> None:
     """Xavier-normal weights: gain β for ffn, value and output, 1 for query and key; biases 0.
 
     Scaling query and key would change how sharply attention looks, not how large its update is
-    (DeepNet, 3 and figure 2).
+    (DeepNet, figure 2).
     """
     for block in blocks:
         attention = block.attention
