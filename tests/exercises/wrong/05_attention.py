@@ -52,43 +52,149 @@ def q1_four_bytes():
     return _q1(cache_bytes=2 * 24 * 3 * 4 * 1005 * 64 * 4)
 
 
-# ---------------------------------------------------------------------------------- q2: causal mask
+# ------------------------------------------------------------------------------- q2: sliding window
 
 
-def q2_top_left_aligned(t, s):
-    return torch.ones(t, s).tril().bool()
+def _back(t, s):
+    return torch.arange(s - t, s)[:, None] - torch.arange(s)[None]
 
 
-def q2_not_itself(t, s):
-    return torch.ones(t, s).tril(s - t - 1).bool()
+def _mask(t, s, window):
+    return (_back(t, s) >= 0) & (_back(t, s) < window)
 
 
-def q2_upper_triangle(t, s):
-    return torch.ones(t, s).triu(s - t).bool()
+def _windowed(q, k, v, window, mask=_mask, reach=None, scale=True, whole=False, end=None):
+    t, pieces = q.shape[2], []
+    for start in range(0, t if end is None else end(t, window), window):
+        first = max(0, start - (window - 1 if reach is None else reach))
+        first, stop = 0 if whole else first, min(start + window, t)
+        scores = q[:, :, start:stop] @ k[:, :, first:stop].mT
+        scores = scores / math.sqrt(q.shape[3]) if scale else scores
+        scores = scores.masked_fill(~mask(stop - start, stop - first, window), -math.inf)
+        pieces.append(scores.softmax(dim=-1) @ v[:, :, first:stop])
+    return torch.cat(pieces, dim=2)
 
 
-def q2_float_mask(t, s):
-    return torch.ones(t, s).tril(s - t)
+def _q2(window_mask=_mask, windowed=_windowed):
+    return {"window_mask": window_mask, "windowed": windowed}
 
 
-def q2_transposed(t, s):
-    return torch.ones(t, s).tril(s - t).bool().T
+def q2_mask_top_left_aligned():
+    return _q2(lambda t, s, window: torch.ones(t, s).tril().triu(1 - window).bool())
 
 
-def q2_sees_everything(t, s):
-    return torch.ones(t, s).bool()
+def q2_mask_without_window():
+    return _q2(lambda t, s, window: _back(t, s) >= 0)
 
 
-def q2_additive(t, s):
-    return torch.zeros(t, s).masked_fill(~torch.ones(t, s).tril(s - t).bool(), -math.inf)
+def q2_mask_one_more():
+    return _q2(lambda t, s, window: (_back(t, s) >= 0) & (_back(t, s) <= window))
 
 
-def q2_inverted(t, s):
-    return ~torch.ones(t, s).tril(s - t).bool()
+def q2_mask_one_less():
+    return _q2(lambda t, s, window: (_back(t, s) >= 0) & (_back(t, s) < max(window - 1, 1)))
 
 
-def q2_not_itself_top_left(t, s):
-    return torch.ones(t, s).tril(-1).bool()
+def q2_mask_not_itself():
+    return _q2(lambda t, s, window: (_back(t, s) > 0) & (_back(t, s) <= window))
+
+
+def q2_mask_transposed():
+    return _q2(lambda t, s, window: _mask(t, s, window).T)
+
+
+def q2_mask_inverted():
+    return _q2(lambda t, s, window: ~_mask(t, s, window))
+
+
+def q2_mask_sees_everything():
+    return _q2(lambda t, s, window: torch.ones(t, s).bool())
+
+
+def q2_mask_of_numbers():
+    return _q2(lambda t, s, window: _mask(t, s, window).float())
+
+
+def q2_mask_additive():
+    def mask(t, s, window):
+        return torch.zeros(t, s).masked_fill(~_mask(t, s, window), -math.inf)
+
+    return _q2(mask)
+
+
+def q2_masked_after_computing_all():
+    def windowed(q, k, v, window):
+        scores = q @ k.mT / math.sqrt(q.shape[3])
+        scores = scores.masked_fill(~_mask(*scores.shape[2:], window), -math.inf)
+        return scores.softmax(dim=-1) @ v
+
+    return _q2(windowed=windowed)
+
+
+def q2_cuts_queries_only():
+    return _q2(windowed=lambda q, k, v, window: _windowed(q, k, v, window, whole=True))
+
+
+def q2_causal_without_window():
+    def mask(t, s, window):
+        return _back(t, s) >= 0
+
+    return _q2(windowed=lambda q, k, v, window: _windowed(q, k, v, window, mask, whole=True))
+
+
+def q2_each_piece_alone():
+    return _q2(windowed=lambda q, k, v, window: _windowed(q, k, v, window, reach=0))
+
+
+def q2_all_of_the_piece_before():
+    def mask(t, s, window):
+        return _back(t, s) >= 0
+
+    return _q2(windowed=lambda q, k, v, window: _windowed(q, k, v, window, mask, reach=window))
+
+
+def q2_window_of_one_more():
+    def mask(t, s, window):
+        return _mask(t, s, window + 1)
+
+    return _q2(windowed=lambda q, k, v, window: _windowed(q, k, v, window, mask, reach=window))
+
+
+def q2_window_of_one_less():
+    def mask(t, s, window):
+        return _mask(t, s, max(window - 1, 1))
+
+    return _q2(windowed=lambda q, k, v, window: _windowed(q, k, v, window, mask))
+
+
+def q2_looks_ahead():
+    def windowed(q, k, v, window):
+        t, pieces = q.shape[2], []
+        for i in range(t):
+            seen = slice(max(0, i - window + 1), i + window)
+            scores = q[:, :, i : i + 1] @ k[:, :, seen].mT / math.sqrt(q.shape[3])
+            pieces.append(scores.softmax(dim=-1) @ v[:, :, seen])
+        return torch.cat(pieces, dim=2)
+
+    return _q2(windowed=windowed)
+
+
+def q2_no_scale():
+    return _q2(windowed=lambda q, k, v, window: _windowed(q, k, v, window, scale=False))
+
+
+def q2_drops_the_short_piece():
+    def end(t, window):
+        return max(t // window, 1) * window
+
+    return _q2(windowed=lambda q, k, v, window: _windowed(q, k, v, window, end=end))
+
+
+def q2_detached():
+    def windowed(q, k, v, window):
+        return _windowed(q.detach(), k.detach(), v, window) + 0 * (q + k)
+
+    return _q2(windowed=windowed)
 
 
 # ---------------------------------------------------------------------- q3: grouped-query attention
