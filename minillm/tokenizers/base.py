@@ -68,7 +68,7 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def split(self, text: str) -> list[str]:
-        """Return the pre-tokens of `text`; joined, they are `text`."""
+        """Return the pre-tokens of `text`; joined, they are `text`, or what it is normalized to."""
 
     def encode(
         self,
@@ -165,8 +165,13 @@ class Tokenizer(ABC):
 
     def spans(self, text: str) -> list[tuple[int, int]]:
         """Return the (start, end) of each pre-token, counted in characters."""
-        spans, start = [], 0
-        for piece in self.split(text):
+        spans, start, pieces = [], 0, self.split(text)
+        if "".join(pieces) != text:
+            raise ValueError(
+                f"{type(self).__name__} rewrites text before it splits it, so the pre-tokens of "
+                f"{text!r:.60} have no places in it: use split"
+            )
+        for piece in pieces:
             spans.append((start, start + len(piece)))
             start += len(piece)
         return spans
@@ -180,34 +185,50 @@ class Tokenizer(ABC):
     def from_json(cls, content: dict) -> "Tokenizer":
         """Return the tokenizer that a `tokenizer.json` describes."""
 
+    file_name = "tokenizer.json"
+
     def save(self, path: str | os.PathLike) -> None:
-        """Write `tokenizer.json` (into `path` if that is a folder); a crash keeps the old file."""
-        path = _file(path)
+        """Write the tokenizer (into a folder: as `file_name`); a crash keeps the old file."""
+        path = _file(path, self.file_name)
         if not path.parent.is_dir():
             raise ValueError(f"there is no folder {str(path.parent)!r} to save in: create it first")
-        content = json.dumps(self.to_json(), ensure_ascii=False, indent=1)
+        content = self.to_bytes()
         part = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
-            part.write_text(content, encoding="utf-8")
+            part.write_bytes(content)
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Tokenizer":
-        """Read a `tokenizer.json` (or the one in a folder)."""
-        path = _file(path)
+        """Read what `save` wrote (`file_name`, if `path` is a folder)."""
+        path = _file(path, cls.file_name)
         if not path.is_file():
             raise ValueError(f"there is no tokenizer file at {str(path)!r}")
         try:
-            content = json.loads(path.read_bytes(), object_pairs_hook=_unique)
-            if not isinstance(content, dict):
-                raise ValueError(f"it holds {content!r:.80} where an object is expected")
-            return cls.from_json(content)
+            return cls.from_bytes(path.read_bytes())
         except RecursionError:
             raise ValueError(f"tokenizer file {str(path)!r} is nested too deep") from None
         except ValueError as error:
             raise ValueError(f"tokenizer file {str(path)!r} cannot be used: {error}") from None
+
+    def to_bytes(self) -> bytes:
+        """Return the content of the tokenizer's file: here the JSON of `to_json`."""
+        return json.dumps(self.to_json(), ensure_ascii=False, indent=1).encode("utf-8")
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Tokenizer":
+        """Return the tokenizer in a file."""
+        return cls.from_json(parse_json(data))
+
+
+def parse_json(data: bytes) -> dict:
+    """Return the object that `data` holds as JSON; no key may stand in it twice."""
+    content = json.loads(data, object_pairs_hook=_unique)
+    if not isinstance(content, dict):
+        raise ValueError(f"it holds {content!r:.80} where an object is expected")
+    return content
 
 
 def well_formed(text: str) -> str:
@@ -235,10 +256,10 @@ def special_names(names: Iterable[str]) -> tuple[str, ...]:
     return names
 
 
-def _file(path: str | os.PathLike) -> Path:
+def _file(path: str | os.PathLike, name: str) -> Path:
     if not isinstance(path, str | os.PathLike):
         raise ValueError(f"path is {path!r:.60}: give the name of a file or folder")
-    return Path(path) / "tokenizer.json" if Path(path).is_dir() else Path(path)
+    return Path(path) / name if Path(path).is_dir() else Path(path)
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict:

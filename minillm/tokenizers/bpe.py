@@ -37,6 +37,10 @@ class BPETokenizer(Tokenizer):
     Without `merges`, any two tokens merge whose concatenation is a token, lowest id first, and a
     pre-token that is a token is taken whole (tiktoken). With `merges`, those pairs merge in that
     order (Hugging Face); `whole_pieces` is then that format's `ignore_merges`.
+
+    Some published vocabularies (SmolLM2's) lack bytes that their training text did not hold. With
+    `drop_unknown` those bytes vanish from a text, as they do elsewhere; without it they are missed
+    here and now.
     """
 
     def __init__(
@@ -47,18 +51,20 @@ class BPETokenizer(Tokenizer):
         *,
         merges: Sequence[tuple[bytes, bytes]] | None = None,
         whole_pieces: bool | None = None,
+        drop_unknown: bool = False,
         eos: str | None = None,
     ):
         special_tokens = special_tokens or {}
         if eos is None and END in special_tokens:
             eos = END
-        self.ids = _checked(ranks)
+        self.ids = _checked(ranks, complete=not drop_unknown)
         super().__init__({i: token for token, i in self.ids.items()}, special_tokens, eos)
         self.patterns = (pattern,) if isinstance(pattern, str) else tuple(pattern)
         self.merges = None if merges is None else list(merges)
         self.whole_pieces = merges is None if whole_pieces is None else whole_pieces
         self._splitter = Splitter(self.patterns)
-        self._byte_symbols = {byte: chr(self.ids[bytes([byte])]) for byte in range(256)}
+        known = {byte: self.ids.get(bytes([byte])) for byte in range(256)}
+        self._byte_symbols = {byte: None if i is None else chr(i) for byte, i in known.items()}
         if merges is None:
             self._pair_ranks, self._symbol_of = Memo(self._concatenation), chr
         else:
@@ -171,7 +177,7 @@ def _never(pair: str) -> int:
     return NEVER
 
 
-def _checked(ranks: Mapping[bytes, int]) -> dict[bytes, int]:
+def _checked(ranks: Mapping[bytes, int], *, complete: bool) -> dict[bytes, int]:
     for token, i in ranks.items():
         if not isinstance(token, bytes) or not token:
             raise ValueError(f"token {token!r:.80} must be non-empty bytes")
@@ -184,8 +190,9 @@ def _checked(ranks: Mapping[bytes, int]) -> dict[bytes, int]:
         token, other = next((t, seen[i]) for t, i in ranks.items() if seen.setdefault(i, t) != t)
         raise ValueError(f"{other!r} and {token!r} share the id {ranks[token]}: give each its own")
     missing = [byte for byte in range(256) if bytes([byte]) not in ranks]
-    if missing:
+    if missing and complete:
         raise ValueError(
-            f"{len(missing)} of the 256 bytes are not tokens, e.g. {missing[:8]}: add them"
+            f"{len(missing)} of the 256 bytes are not tokens, e.g. {missing[:8]}: add them, or "
+            "pass drop_unknown=True if texts may lose them"
         )
     return dict(ranks)
