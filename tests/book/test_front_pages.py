@@ -82,6 +82,35 @@ def test_every_reference_is_whole_and_cited():
     assert cited <= set(entries), f"not in references.bib: {sorted(cited - set(entries))}"
 
 
+def test_every_reference_can_be_found():
+    """What a reader looks a work up by: its venue or address; a preprint's number has its year."""
+    text = (BOOK / "references.bib").read_text("utf8")
+    kinds = {key: kind for kind, key in re.findall(r"^@(\w+)\{([^,\s]+),", text, re.MULTILINE)}
+    venue = {
+        "article": {"journal"},
+        "book": {"publisher"},
+        "inproceedings": {"booktitle"},
+        "incollection": {"booktitle"},
+        "techreport": {"institution"},
+        "phdthesis": {"school"},
+        "misc": {"url", "doi"},
+    }
+    for key, body in bibliography().items():
+        fields = dict(re.findall(r"^\s*(\w+)\s*=\s*\{(.+)\},?\s*$", body, re.MULTILINE))
+        kind = kinds[key]
+        assert venue[kind] & set(fields), f"{key}: @{kind} needs {' or '.join(venue[kind])}"
+        if kind == "article" and "volume" in fields:
+            assert "pages" in fields, f"{key}: the volume is not printed without pages"
+        journal = fields.get("journal", "")
+        if "arxiv" in journal.lower():
+            number = re.fullmatch(r"arXiv preprint arXiv:(\d\d)(\d\d)\.\d{4,5}", journal)
+            assert number, f"{key}: write {journal!r} as arXiv preprint arXiv:1706.03762"
+            assert "20" + number[1] == fields["year"], f"{key}: {journal} is of 20{number[1]}"
+            assert 1 <= int(number[2]) <= 12, f"{key}: {journal} has no such month"
+        bare = re.search(r"(?<!\{)\bTransformers?\b(?!\})", fields["title"])
+        assert not bare, f"{key}: titles are printed in lower case; write {{{bare.group()}}}"
+
+
 def test_no_title_occurs_twice():
     titles = [
         re.sub(r"[^a-z0-9]", "", re.search(r"\btitle\s*=\s*(.+)", body).group(1).lower())
