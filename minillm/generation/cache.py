@@ -1,7 +1,7 @@
 """Keys and values of the tokens already read, so that a step adds one row of attention."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 
@@ -34,10 +34,10 @@ class ContiguousLayer:
                 f"keys of type {k.dtype} do not fit a cache of {self.keys.dtype}: build it with "
                 f"dtype={k.dtype}, or by ContiguousCache.for_model(model)"
             )
-        self.keys[:, :, start:end] = k
-        self.values[:, :, start:end] = v
+        self.keys.narrow(2, start, end - start).copy_(k)
+        self.values.narrow(2, start, end - start).copy_(v)
         self.length = end
-        return self.keys[:, :, :end], self.values[:, :, :end]
+        return self.keys.narrow(2, 0, end), self.values.narrow(2, 0, end)
 
 
 class ContiguousCache:
@@ -103,6 +103,17 @@ class ContiguousCache:
             )
         for layer in self.layers:
             layer.length = length
+
+    def reorder(self, rows: Int[Tensor, " b"]) -> None:
+        """Row i becomes what row `rows[i]` was, in all layers (the beams of a search move)."""
+        if rows.shape != (self.batch,) or not 0 <= int(rows.min()) <= int(rows.max()) < self.batch:
+            raise ValueError(
+                f"rows is {rows.tolist()}: give {self.batch} numbers, each 0 to {self.batch - 1}"
+            )
+        for layer in self.layers:
+            used = slice(0, layer.length)
+            layer.keys[:, :, used] = layer.keys[rows][:, :, used]
+            layer.values[:, :, used] = layer.values[rows][:, :, used]
 
     @property
     def n_bytes(self) -> int:
