@@ -1,0 +1,53 @@
+from otter.test_files import test_case
+
+OK_FORMAT = False
+
+name = "q2_add_k"
+points = 2
+
+@test_case(points=None, hidden=False)
+def test_small_text(add_k):
+    import torch
+    ids = [0, 1, 0, 2, 0, 1]
+    p = add_k(ids, (0,), 4, 0.5)
+    assert isinstance(p, torch.Tensor) and tuple(p.shape) == (4,), 'return a tensor of v probabilities'
+    assert p.dtype == torch.float64, 'use torch.float64, as the text of the question asks'
+    counts = torch.tensor([0, 2, 1, 0], dtype=torch.float64)
+    assert not torch.allclose(p, counts / 3), 'these are the relative frequencies: k is missing'
+    assert not torch.allclose(p, (counts + 0.5) / 3), 'the probabilities sum to more than 1: the denominator grows by k for each of the v entries'
+    assert not torch.allclose(p, (counts + 0.5) / 3.5), 'the denominator grows by k for each of the v entries, not once'
+    assert not torch.allclose(p, (counts + 0.5) / (counts + 0.5)[:3].sum()), 'entries that never occurred count in the sum, too'
+    assert not torch.allclose(p, (counts + 1) / 7), 'that is k = 1: use the k that is given'
+    before = torch.tensor([0, 1, 1, 0], dtype=torch.float64)
+    assert not torch.allclose(p, (before + 0.5) / 4), 'you counted what stands *before* the context, or each follower once: count every token after it'
+    assert torch.allclose(p, (counts + 0.5) / 5, atol=1e-12), 'after token 0 came 1, 2 and 1: (2 + 0.5) / (3 + 4 * 0.5) for token 1, and so on'
+
+@test_case(points=None, hidden=False)
+def test_contexts(add_k):
+    import torch
+    ids = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9, 3, 2, 3, 8, 4, 6, 2, 6, 4, 3, 3, 8, 3]
+    p = add_k(ids, (), 10, 1.0)
+    right = torch.bincount(torch.tensor(ids), minlength=10).double() + 1
+    assert torch.allclose(p, right / right.sum(), atol=1e-12), 'an empty context: count every token of the text, the first one and the last one, too'
+    p = add_k(ids, (7, 7), 10, 0.3)
+    assert p.isfinite().all(), 'a context that never occurs must not divide by zero'
+    assert torch.allclose(p, torch.full((10,), 0.1, dtype=torch.float64), atol=1e-12), 'a context that never occurs has k everywhere: the uniform distribution'
+    p = add_k(ids, (3,), 10, 0.01)
+    assert abs(p.sum() - 1) < 1e-09, f'the probabilities sum to {p.sum():.3f}: is the last token of the text counted as a context?'
+
+@test_case(points=None, hidden=True)
+def test_definition(add_k):
+    import random
+    from fractions import Fraction
+    rng = random.Random(1)
+    for n, v, k in [(0, 5, 2), (1, 5, 1), (2, 3, Fraction(1, 4)), (3, 3, Fraction(1, 10)), (1, 9, 3)]:
+        ids = [rng.randrange(v) for _ in range(101)]
+        for _ in range(6):
+            context = tuple((rng.randrange(v) for _ in range(n)))
+            after = [ids[j + n] for j in range(len(ids) - n) if tuple(ids[j:j + n]) == context]
+            right = [(after.count(w) + k) / (len(after) + k * v) for w in range(v)]
+            p = add_k(ids, context, v, float(k))
+            assert p is not None and len(p) == v, f'return {v} probabilities'
+            gap = max((abs(float(a) - float(b)) for a, b in zip(p, right)))
+            assert gap < 1e-12, f'context of {n} tokens, v = {v}, k = {float(k)}: off by {gap:.2g}'
+

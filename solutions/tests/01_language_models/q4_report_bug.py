@@ -1,0 +1,48 @@
+from otter.test_files import test_case
+
+OK_FORMAT = False
+
+name = "q4_report_bug"
+points = 2
+
+@test_case(points=None, hidden=False)
+def test_one_english_document(report):
+    import math
+    found = report([(math.log(8), 6, 'a text of 24 letters ...')])
+    assert isinstance(found, dict) and {'perplexity', 'bits_per_byte'} <= set(found), 'return {"perplexity": ..., "bits_per_byte": ...}'
+    assert abs(found['perplexity'] - 8) < 1e-09, 'a loss of ln 8 nats per token is a perplexity of 8: this was right before'
+    assert abs(found['bits_per_byte'] - 18 / 24) < 1e-09, '6 tokens of 3 bits each over 24 bytes: this was right before'
+
+@test_case(points=None, hidden=False)
+def test_long_and_short(report):
+    import math
+    found = report([(2.0, 90, 'x' * 400), (6.0, 10, 'y' * 50)])
+    p = found['perplexity']
+    assert abs(p - math.exp(4.0)) > 1e-06, 'both documents count the same, though one has nine times the tokens of the other'
+    assert abs(p - (math.exp(2) + math.exp(6)) / 2) > 1e-06, 'that is the mean of the perplexities: take the mean of the losses over all tokens first'
+    assert abs(p - (0.9 * math.exp(2) + 0.1 * math.exp(6))) > 1e-06, 'a weighted mean of perplexities is no perplexity: the exponential comes last'
+    assert abs(p - math.exp((2 * 400 + 6 * 50) / 450)) > 1e-06, 'you weighted by bytes: the losses are per token'
+    assert abs(p - math.exp(2.4)) < 1e-09, '180 + 60 nats over 100 tokens: exp(2.4)'
+    assert abs(found['bits_per_byte'] - 240 / math.log(2) / 450) < 1e-09, '240 nats are 240 / ln 2 bits, over 450 bytes'
+
+@test_case(points=None, hidden=False)
+def test_chinese(report):
+    import math
+    text = '语言模型'
+    bits = report([(2.0, 4, text)])['bits_per_byte']
+    assert abs(bits - 8 / math.log(2) / 4) > 1e-09, 'that is per character: these 4 characters take 12 bytes in UTF-8'
+    assert abs(bits - 8 / math.log(2) / len(bytes(text, 'utf8'))) < 1e-09, 'divide by the bytes of the text in UTF-8'
+
+@test_case(points=None, hidden=True)
+def test_oracle(report):
+    import random
+    from minillm.evaluation import Perplexity
+    rng = random.Random(0)
+    for _ in range(5):
+        documents = [(rng.uniform(0.5, 5), rng.randrange(1, 300), rng.choice('aé模😀') * rng.randrange(1, 400)) for _ in range(rng.randrange(1, 7))]
+        nll = sum((loss * n for loss, n, _ in documents))
+        right = Perplexity(nll, sum((n for _, n, _ in documents)), sum((len(bytes(t, 'utf8')) for _, _, t in documents)))
+        found = report(documents)
+        assert abs(found['perplexity'] / right.perplexity - 1) < 1e-09, f"perplexity {found['perplexity']:.4f} instead of {right.perplexity:.4f}"
+        assert abs(found['bits_per_byte'] / right.bits_per_byte - 1) < 1e-09, f"{found['bits_per_byte']:.4f} bits per byte instead of {right.bits_per_byte:.4f}"
+

@@ -1,0 +1,63 @@
+from otter.test_files import test_case
+
+OK_FORMAT = False
+
+name = "q6_write_text"
+points = 3
+
+@test_case(points=None, hidden=False)
+def test_counts_up(write_text):
+    import torch
+
+    def next_one(tokens):
+        assert len(tokens) >= 1, 'the model was asked without any token: it needs the prompt'
+        return torch.nn.functional.one_hot(torch.tensor((tokens[-1] + 1) % 10), 10).double()
+    prompt, generator = ([3, 4], torch.Generator().manual_seed(0))
+    out = write_text(next_one, prompt, 4, 9, 8, generator)
+    assert isinstance(out, list), 'return a list of whole numbers'
+    assert prompt == [3, 4], 'the list you were given has changed: work on a copy'
+    assert out != [5, 6, 7, 8], 'the prompt belongs to the result'
+    assert out != [3, 4, 5, 5, 5, 5], 'every step must see the tokens that were just written'
+    assert out != [3, 4, 5, 6, 7], 'one token is missing: n_tokens new ones were asked for'
+    assert out != [3, 4, 5, 6], 'n_tokens counts the new tokens, not those of the prompt'
+    assert out == [3, 4, 5, 6, 7, 8], f'after [3, 4] a model that counts up writes 5, 6, 7, 8; you returned {out}'
+    out = write_text(next_one, [5], 9, 8, 8, generator)
+    assert out != [5, 6, 7, 8], 'the end token itself does not belong to the result'
+    assert out != [5, 6, 7, 8, 9, 0, 1, 2, 3, 4], 'writing goes on behind the end token'
+    assert out != [5, 6, 7, 9, 0, 1, 2, 3, 4, 5], 'the end token was left out, but writing went on'
+    assert out == [5, 6, 7], f'with end = 8, [5] becomes [5, 6, 7]; you returned {out}'
+
+@test_case(points=None, hidden=False)
+def test_context(write_text):
+    import torch
+    asked = []
+
+    def watching(tokens):
+        asked.append(list(tokens))
+        return torch.nn.functional.one_hot(torch.tensor(len(asked) % 7), 8).double()
+    out = write_text(watching, [7, 6, 5, 4], 5, 99, 3, torch.Generator().manual_seed(0))
+    assert len(asked) == 5, f'the model was asked {len(asked)} times for 5 tokens: once for each'
+    assert all((len(tokens) <= 3 for tokens in asked)), f'the model reads at most max_context = 3 tokens and was given {max(map(len, asked))}'
+    assert asked[0] != [7, 6, 5], 'give the model the *last* tokens, not the first ones'
+    assert asked == [[6, 5, 4], [5, 4, 1], [4, 1, 2], [1, 2, 3], [2, 3, 4]], 'each time the last three tokens of prompt and new text'
+    assert out == [7, 6, 5, 4, 1, 2, 3, 4, 5], 'the result keeps the whole prompt, also what the model could no longer see'
+
+@test_case(points=None, hidden=True)
+def test_draws(write_text):
+    import torch
+    p = torch.tensor([0.5, 0.3, 0.15, 0.05], dtype=torch.float64)
+    generator = torch.Generator().manual_seed(3)
+    out = write_text(lambda tokens: p, [0], 4000, 9, 4, generator)[1:]
+    assert len(out) == 4000, '4000 tokens were asked for'
+    assert all((isinstance(token, int) for token in out)), 'tokens are whole numbers: use .item()'
+    share = torch.bincount(torch.tensor(out), minlength=4) / 4000
+    assert share[0] < 0.9, 'always the likeliest token: draw from the distribution instead'
+    assert (share - p).abs().max() < 0.03, f'the tokens come with frequencies {[round(x, 2) for x in share.tolist()]}, not {p.tolist()}'
+    again = [write_text(lambda tokens: p, [1], 30, 9, 4, torch.Generator().manual_seed(5)) for _ in range(2)]
+    assert again[0] == again[1], 'the same generator state must give the same text: hand the generator to multinomial'
+    generator, right = (torch.Generator().manual_seed(5), [1])
+    for _ in range(30):
+        right.append(torch.multinomial(p, 1, generator=generator).item())
+    assert again[0] == right, 'one draw from torch.multinomial for each token, with the generator given'
+    assert write_text(lambda tokens: p, [1, 2], 0, 9, 4, generator) == [1, 2], 'n_tokens = 0 returns the prompt'
+
