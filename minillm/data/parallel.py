@@ -1,9 +1,9 @@
 """Sentence pairs in two languages: reading them, splitting them, and batches by number.
 
 The corpus is that of the asset `zh-en`: Chinese sentences of the HSK course, levels 1 to 6, with
-English translations (CC-BY-SA-4.0). Its file has 4,354 rows, of which 82 say "placeholder" or "PH" in
-place of a translation; 4,272 are pairs. Some sentences occur twice, and some English sentences translate
-several Chinese ones; a split that ignores this would test on what was trained.
+English translations (CC-BY-SA-4.0). Its file has 4,354 rows, of which 82 say "placeholder" or "PH"
+where a translation should be; 4,272 are pairs. Some sentences occur twice, and some English ones
+translate several Chinese ones; a split that ignores this would test on what was trained.
 """
 
 import json
