@@ -278,6 +278,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "zh-en",
         "llamafactory-data",
         "minilm-l6",
+        "smollm2-135m-instruct",
     ),
 }
 
