@@ -178,6 +178,7 @@ def backwards(x, cos, sin):
 WRONG = {
     "no rotation": ("RoPE, halves", lambda: None),
     "the other layout": ("RoPE, halves", lambda: Rotary(THETA, rotate=rotate_pairs)),
+    "the other way": ("RoPE, halves", lambda: Rotary(THETA, rotate=backwards)),
     "half the head": ("RoPE, halves", lambda: Rotary(THETA[::2])),
     "base 10000": ("RoPE, halves", lambda: Rotary(rotary_frequencies(P))),
     "fp16 inv_freq": ("RoPE, halves", lambda: Rotary(THETA.half().double())),
@@ -211,8 +212,8 @@ def test_wrong_version_is_rejected(name, perturb):
     assert worst(ours, theirs, stream(len(ROW)), pairs)[0] > 1e-4
 
 
-def test_turning_the_other_way_is_seen_by_the_rotation_alone():
-    """In attention both signs give the same scores: R₋ₘ and R₋ₙ mirror every pair."""
+def test_the_rotation_alone():
+    """Not only what attention makes of it, which is blind to turning everything further."""
     q = torch.randn(1, H, 9, P, generator=torch.Generator().manual_seed(0))
     row = torch.arange(9)[None]
     config = LlamaConfig(hidden_size=D, num_attention_heads=H, head_dim=P, rope_theta=10000.0)
