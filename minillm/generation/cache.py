@@ -106,6 +106,8 @@ class ContiguousCache:
 
     def reorder(self, rows: Int[Tensor, " b"]) -> None:
         """Row i becomes what row `rows[i]` was, in all layers (the beams of a search move)."""
+        if not isinstance(rows, Tensor) or rows.is_floating_point():
+            raise ValueError(f"rows is {rows!r:.60}: write torch.tensor(rows), whole numbers")
         if rows.shape != (self.batch,) or not 0 <= int(rows.min()) <= int(rows.max()) < self.batch:
             raise ValueError(
                 f"rows is {rows.tolist()}: give {self.batch} numbers, each 0 to {self.batch - 1}"

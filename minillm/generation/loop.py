@@ -35,7 +35,7 @@ def stream(
     first `cache.length` of `tokens`; it is extended, and afterwards holds all but the last token.
     Raises ValueError, before the model is called, for what cannot end well.
     """
-    _check_types(tokens, max_new_tokens, sampler, eos_id, cache, generator)
+    _check_types(model, tokens, max_new_tokens, sampler, eos_id, cache, generator)
     _check_request(model, tokens, max_new_tokens)
     attention_mask = _checked_padding(attention_mask, tokens)
     length = tokens.shape[1]
@@ -111,6 +111,8 @@ def stream_text(
         stop = (stop,) if isinstance(stop, str) else tuple(stop)
     if not isinstance(stop, tuple) or not all(isinstance(string, str) for string in stop):
         raise ValueError(f"stop is {stop!r:.60}: give strings, such as stop=['###'], or ()")
+    if not isinstance(tokenizer, Tokenizer):
+        raise ValueError(f"tokenizer is {tokenizer!r:.60}: give one of minillm.tokenizers")
     if "" in stop:
         raise ValueError("a stop string is empty and would stop everything at once: remove it")
     ids = tokenizer.encode(prompt)
@@ -120,6 +122,7 @@ def stream_text(
             "with some text, or call stream() with the end-of-text id"
         )
     eos_id = tokenizer.eos_id if eos_id is None else eos_id
+    _check_model(model)
     tokens = torch.tensor([ids], device=next(model.parameters()).device)
     columns = stream(model, tokens, max_new_tokens=max_new_tokens, eos_id=eos_id, **options)
     return _cut_at(stop, tokenizer.decode_stream(_before(eos_id, columns)))
@@ -168,19 +171,28 @@ def _cut_at(stop: tuple[str, ...], pieces: Iterator[str]) -> Iterator[str]:
         yield held
 
 
-def _check_types(tokens, max_new_tokens, sampler, eos_id, cache, generator) -> None:
+def _check_model(model) -> None:
+    """Raise ValueError unless `model` is a module that says how long a text it reads."""
+    if not isinstance(model, nn.Module) or not hasattr(model, "config"):
+        raise ValueError(
+            f"model is {model!r:.60}: give a language model with a config, such as gpt_tiny(256)"
+        )
+
+
+def _check_types(model, tokens, max_new_tokens, sampler, eos_id, cache, generator) -> None:
     """Raise ValueError for an argument that is not the kind of thing `stream` takes."""
+    _check_model(model)
     if not isinstance(tokens, Tensor) or tokens.ndim != 2 or tokens.dtype not in _ID_TYPES:
         what = f"{tokens.dtype} {tuple(tokens.shape)}" if isinstance(tokens, Tensor) else tokens
         raise ValueError(
             f"tokens is {what!s:.60}: give integer ids of shape (batch, length), such as "
             "torch.tensor([[5, 7]])"
         )
-    if not isinstance(max_new_tokens, int):
+    if not isinstance(max_new_tokens, int) or isinstance(max_new_tokens, bool):
         raise ValueError(f"max_new_tokens is {max_new_tokens!r}: give a whole number")
     if isinstance(sampler, type) or not callable(sampler):
         raise ValueError(f"sampler is {sampler!r:.60}: give a function or an instance, Sampler()")
-    if eos_id is not None and not isinstance(eos_id, int):
+    if eos_id is not None and (not isinstance(eos_id, int) or isinstance(eos_id, bool)):
         raise ValueError(f"eos_id is {eos_id!r:.60}: give one token id, or None")
     if cache is not None and cache != "auto" and not hasattr(cache, "length"):
         raise ValueError(f"cache is {cache!r:.60}: give 'auto', None or a ContiguousCache")
@@ -223,6 +235,10 @@ def _checked_padding(attention_mask: Tensor | None, tokens: Tensor) -> Tensor | 
     """The mask, or None if it hides nothing; ValueError unless each row is False …, True …"""
     if attention_mask is None:
         return None
+    if not isinstance(attention_mask, Tensor):
+        raise ValueError(
+            f"attention_mask is {attention_mask!r:.60}: write torch.tensor(mask, dtype=torch.bool)"
+        )
     if attention_mask.dtype != torch.bool or attention_mask.shape != tokens.shape:
         raise ValueError(
             f"attention_mask is {attention_mask.dtype} of shape {tuple(attention_mask.shape)}: it "

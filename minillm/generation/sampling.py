@@ -23,6 +23,7 @@ def temperature(logits: Float[Tensor, "... v"], t: float) -> Float[Tensor, "... 
         raise ValueError(
             f"temperature is {t!r}: it divides the logits, use a number above 0, or `greedy` for 0"
         )
+    _check_logits(logits)
     return logits / t
 
 
@@ -32,6 +33,7 @@ def top_k(logits: Float[Tensor, "... v"], k: int) -> Float[Tensor, "... v"]:
         raise ValueError(
             f"top_k is {k!r}: keep a whole number of tokens, one at least; None keeps all of them"
         )
+    _check_logits(logits)
     kth_largest = logits.topk(min(k, logits.shape[-1])).values[..., -1:]
     return logits.masked_fill(logits < kth_largest, REMOVED)
 
@@ -47,6 +49,7 @@ def top_p(logits: Float[Tensor, "... v"], p: float) -> Float[Tensor, "... v"]:
         raise ValueError(
             f"top_p is {p!r}: it is a probability mass, 0 < p <= 1 (1 keeps every token)"
         )
+    _check_logits(logits)
     if p == 1:
         return logits
     ascending, order = logits.sort(dim=-1)
@@ -61,6 +64,7 @@ def min_p(logits: Float[Tensor, "... v"], p: float) -> Float[Tensor, "... v"]:
         raise ValueError(
             f"min_p is {p!r}: it is a share of the largest probability, use 0 < p <= 1 or None"
         )
+    _check_logits(logits)
     probabilities = logits.softmax(-1)
     threshold = p * probabilities.amax(-1, keepdim=True)
     return logits.masked_fill(probabilities < threshold, REMOVED)
@@ -78,7 +82,10 @@ def repetition_penalty(
         raise ValueError(
             f"repetition_penalty is {penalty!r}: use a number above 0 (1 is neutral, 1.1 is mild)"
         )
+    _check_logits(logits)
     vocab_size = logits.shape[-1]
+    if not isinstance(previous_tokens, Tensor):
+        raise ValueError(f"previous_tokens is {previous_tokens!r:.60}: write torch.tensor(ids)")
     if previous_tokens.shape[:-1] != logits.shape[:-1] or previous_tokens.is_floating_point():
         raise ValueError(
             f"previous_tokens is {previous_tokens.dtype} {tuple(previous_tokens.shape)}: logits "
@@ -104,6 +111,7 @@ def greedy(
     generator: torch.Generator | None = None,
 ) -> Int[Tensor, "..."]:
     """argmax of the logits, the first where several tie; a sampler's other arguments are unused."""
+    _check_logits(logits)
     best = logits.max(-1)
     _check_largest(best.values)
     return best.indices
@@ -113,8 +121,32 @@ def sample(
     logits: Float[Tensor, "b v"], generator: torch.Generator | None = None
 ) -> Int[Tensor, " b"]:
     """One draw per row from softmax(logits); the same generator state gives the same tokens."""
+    _check_logits(logits)
+    if logits.ndim != 2:
+        raise ValueError(
+            f"logits have shape {tuple(logits.shape)}: one draw is made for each row, so write "
+            "logits[None] for a single distribution"
+        )
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise ValueError(
+            f"generator is {generator!r:.60}: give torch.Generator().manual_seed(0), or None"
+        )
     _check_largest(logits.amax(-1))
     return torch.multinomial(logits.softmax(-1), 1, generator=generator)[:, 0]
+
+
+def _check_logits(logits: object) -> None:
+    """Raise ValueError unless `logits` is a floating-point tensor with something to choose from."""
+    if isinstance(logits, Tensor):
+        if logits.ndim and logits.shape[-1] and logits.is_floating_point():
+            return
+        what = f"{logits.dtype} of shape {tuple(logits.shape)}"
+    else:
+        what = f"{logits!r:.60}"
+    raise ValueError(
+        f"logits is {what}: give a floating-point tensor with one number for each token in its "
+        "last dimension; torch.as_tensor(logits) makes one of an array or a list"
+    )
 
 
 def _check_largest(largest: Float[Tensor, "..."]) -> None:
