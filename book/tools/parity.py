@@ -45,7 +45,7 @@ def summary(rows: list[dict]) -> list[str]:
     lines = ["| model | compared with | version | checks | largest error |"]
     lines += ["| :-- | :-- | :-- | --: | --: |"]
     for (_, model), own in sorted(models.items()):
-        oracles = ", ".join(dict.fromkeys(f"`{row['oracle']}`" for row in own))
+        oracles = ", ".join(dict.fromkeys(named(row["oracle"]) for row in own))
         versions = ", ".join(dict.fromkeys(row["version"] for row in own if row["version"]))
         worst = max(row["max_error"] for row in own)
         lines += [f"| {model} | {oracles} | {versions} | {len(own)} | {number(worst)} |"]
@@ -72,6 +72,11 @@ def family(course: Course, test: str, rows: list[dict]) -> list[str]:
         cells = (number(errors[key]) if key in errors else "" for key in keys)
         lines += [f"| {one} | {' | '.join(cells)} |"]
     return [*lines, ""]
+
+
+def named(oracle: str) -> str:
+    """Return a class of a library as code, words such as brute force as words."""
+    return f"`{oracle}`" if oracle.replace(".", "").isidentifier() else oracle
 
 
 def title(test: str) -> str:
