@@ -15,6 +15,7 @@ from pathlib import Path
 
 import regex
 
+ERRORS = ("replace", "strict", "ignore", "backslashreplace", "surrogateescape")
 LARGEST_ID = 0x10FFFF  # an embedding table has a row for every id up to the largest
 
 
@@ -46,7 +47,7 @@ class Tokenizer(ABC):
             self.token_bytes[token_id] = name.encode("utf-8")
         if len(set(self.special_tokens.values())) < len(self.special_tokens):
             raise ValueError(f"two special tokens share an id in {self.special_tokens}")
-        if eos is not None and eos not in self.special_tokens:
+        if eos is not None and (not isinstance(eos, str) or eos not in self.special_tokens):
             raise ValueError(
                 f"eos {eos!r} is not one of the special tokens {[*self.special_tokens]}"
             )
@@ -126,7 +127,8 @@ class Tokenizer(ABC):
         """Return `encode` of each text."""
         if isinstance(texts, str):
             raise ValueError(f"texts is the one string {texts!r:.60}: call encode, or give a list")
-        return [self.encode(text, allowed_special=allowed_special) for text in texts]
+        listed = listed_texts(texts)
+        return [self.encode(text, allowed_special=allowed_special) for text in listed]
 
     def pieces(self, ids: Iterable[int]) -> list[bytes]:
         """Return the bytes each id stands for."""
@@ -141,14 +143,20 @@ class Tokenizer(ABC):
             ) from None
 
     def _has(self, token_id: object) -> bool:
-        return hasattr(token_id, "__index__") and int(token_id) in self.token_bytes
+        try:
+            return operator.index(token_id) in self.token_bytes
+        except TypeError:  # a tensor of floats has __index__ and refuses
+            return False
 
     def decode(self, ids: Iterable[int], errors: str = "replace") -> str:
         """Return the text of `ids`; what is not UTF-8 becomes U+FFFD, or raises if "strict"."""
+        require_errors(errors)
         return b"".join(self.pieces(ids)).decode("utf-8", errors)
 
     def decode_batch(self, batch: Iterable[Iterable[int]], errors: str = "replace") -> list[str]:
         """Return `decode` of each sequence of ids."""
+        if not isinstance(batch, Iterable):
+            raise ValueError(f"batch is {batch!r:.60}: give a list of lists of ids")
         return [self.decode(ids, errors) for ids in batch]
 
     def decode_stream(self, ids: Iterable[int], errors: str = "replace") -> Iterator[str]:
@@ -156,6 +164,9 @@ class Tokenizer(ABC):
 
         A token that ends inside a character yields nothing: its bytes wait for the rest.
         """
+        require_errors(errors)
+        if not isinstance(ids, Iterable):
+            raise ValueError(f"ids is {ids!r:.60}: give ids one after the other, or call decode")
         decoder = codecs.getincrementaldecoder("utf-8")(errors)
         for token_id in ids:
             if text := decoder.decode(self.pieces([token_id])[0]):
@@ -246,14 +257,29 @@ def require_text(text: object) -> None:
         raise ValueError(f"the text must be a str, got {text!r:.80}; decode bytes to text first")
 
 
+def listed_texts(texts: str | Iterable[str]) -> Iterable[str]:
+    """Return `texts`, or the one string in a list; ValueError for what is neither."""
+    if isinstance(texts, bytes) or not isinstance(texts, Iterable):
+        raise ValueError(f"texts is {texts!r:.60}: give a string, or a list of strings")
+    return [texts] if isinstance(texts, str) else texts
+
+
 def special_names(names: Iterable[str]) -> tuple[str, ...]:
     """Return the names of special tokens to be numbered in order: a list, none twice."""
     if isinstance(names, str):
         raise ValueError(f"special_tokens is the string {names!r:.60}: write [{names!r:.60}]")
+    if not isinstance(names, Iterable):
+        raise ValueError(f"special_tokens is {names!r:.60}: give a list of names, or ()")
     names = tuple(names)
     if twice := [name for i, name in enumerate(names) if name in names[:i]]:
         raise ValueError(f"special_tokens lists {twice[0]!r:.60} twice: each needs one id")
     return names
+
+
+def require_errors(errors: object) -> None:
+    """Raise ValueError unless `errors` says what becomes of bytes that are not UTF-8."""
+    if errors not in ERRORS:
+        raise ValueError(f"errors is {errors!r:.60}: choose one of {', '.join(ERRORS)}")
 
 
 def _file(path: str | os.PathLike, name: str) -> Path:

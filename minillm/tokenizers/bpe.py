@@ -59,6 +59,10 @@ class BPETokenizer(Tokenizer):
             eos = END
         self.ids = _checked(ranks, complete=not drop_unknown)
         super().__init__({i: token for token, i in self.ids.items()}, special_tokens, eos)
+        if not isinstance(pattern, Sequence):
+            raise ValueError(f"pattern is {pattern!r:.60}: give a regular expression, such as GPT2")
+        if merges is not None and (isinstance(merges, str) or not isinstance(merges, Iterable)):
+            raise ValueError(f"merges is {merges!r:.60}: give pairs of bytes in order, or None")
         self.patterns = (pattern,) if isinstance(pattern, str) else tuple(pattern)
         self.merges = None if merges is None else list(merges)
         self.whole_pieces = merges is None if whole_pieces is None else whole_pieces
@@ -104,7 +108,14 @@ class BPETokenizer(Tokenizer):
         self, merges: Iterable[tuple[bytes, bytes]]
     ) -> tuple[dict[str, int], list[str]]:
         ranks, results = {}, []
-        for rank, (left, right) in enumerate(merges):
+        for rank, pair in enumerate(merges):
+            if (
+                not isinstance(pair, Sequence)
+                or len(pair) != 2
+                or not all(isinstance(token, bytes) for token in pair)
+            ):
+                raise ValueError(f"merge {rank} is {pair!r:.60}: give two tokens as bytes")
+            left, right = pair
             for token in (left, right, left + right):
                 if token not in self.ids:
                     raise ValueError(
@@ -178,6 +189,8 @@ def _never(pair: str) -> int:
 
 
 def _checked(ranks: Mapping[bytes, int], *, complete: bool) -> dict[bytes, int]:
+    if not isinstance(ranks, Mapping):
+        raise ValueError(f"ranks is {ranks!r:.60}: give a dict from bytes to id")
     for token, i in ranks.items():
         if not isinstance(token, bytes) or not token:
             raise ValueError(f"token {token!r:.80} must be non-empty bytes")

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from operator import add
 
-from minillm.tokenizers.base import special_names, well_formed
+from minillm.tokenizers.base import listed_texts, special_names, well_formed
 from minillm.tokenizers.bpe import BPETokenizer
 from minillm.tokenizers.patterns import GPT2, Splitter
 from minillm.tokenizers.tokenizer_json import BYTE_ORDER
@@ -47,6 +47,9 @@ def train_bpe(
     Fewer tokens come out when no pair occurs `min_frequency` times any more.
     """
     special_tokens = special_names(special_tokens)
+    for name, value in (("vocab_size", vocab_size), ("min_frequency", min_frequency)):
+        if type(value) is not int:
+            raise ValueError(f"{name} is {value!r:.60}: give a whole number")
     n_tokens = vocab_size - len(special_tokens)
     if n_tokens < 256:
         raise ValueError(
@@ -82,7 +85,7 @@ def count_pretokens(texts: str | Iterable[str], pattern: str = GPT2) -> Counter[
 
 def _blocks(texts: str | Iterable[str], splitter: Splitter) -> Iterator[list[str]]:
     """Yield the blocks of `texts`, split a window at a time so that memory stays small."""
-    for text in [texts] if isinstance(texts, str) else texts:
+    for text in listed_texts(texts):
         if not isinstance(text, str):
             raise ValueError(f"texts must be strings, got {text!r:.60} ({type(text).__name__})")
         text, start, end = well_formed(text), 0, WINDOW

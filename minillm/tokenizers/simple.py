@@ -7,7 +7,13 @@ words give short sequences and meet words they have never seen; characters lie b
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from minillm.tokenizers.base import Tokenizer, require_text, special_names, well_formed
+from minillm.tokenizers.base import (
+    Tokenizer,
+    listed_texts,
+    require_text,
+    special_names,
+    well_formed,
+)
 from minillm.tokenizers.patterns import compile_pattern
 from minillm.tokenizers.tokenizer_json import (
     BYTE_LEVEL,
@@ -71,6 +77,8 @@ class TableTokenizer(Tokenizer):
         *,
         eos: str | None = None,
     ):
+        if not isinstance(vocab, Mapping):
+            raise ValueError(f"vocab is {vocab!r:.60}: give a dict, text to id (or call from_text)")
         self.ids = dict(vocab)
         for piece, i in self.ids.items():
             if not isinstance(piece, str) or type(i) is not int or i < 0:
@@ -91,8 +99,11 @@ class TableTokenizer(Tokenizer):
         eos: str | None = None,
     ) -> "TableTokenizer":
         """Build the vocabulary from `texts`: most frequent pieces first, ties in text order."""
+        if max_entries is not None and (type(max_entries) is not int or max_entries < 1):
+            raise ValueError(f"max_entries is {max_entries!r:.60}: give 1 or more, or None for all")
         split, counts = compile_pattern(cls.pattern).findall, Counter()
-        for text in [texts] if isinstance(texts, str) else texts:
+        for text in listed_texts(texts):
+            require_text(text)
             counts.update(split(well_formed(text)))
         ordered = sorted(counts, key=lambda piece: (-counts[piece], piece))[:max_entries]
         names = special_names(special_tokens)
