@@ -1,0 +1,25 @@
+from otter.test_files import test_case
+
+OK_FORMAT = False
+
+name = "q3_negative_sampling"
+points = 3
+
+@test_case(points=None, hidden=False)
+def test_values(loss):
+    import torch
+    import torch.nn.functional as F
+    torch.manual_seed(0)
+    h, u, noise = (torch.randn(5, 3).double(), torch.randn(5, 3).double(), torch.randn(5, 4, 3).double())
+    found = loss(h, u, noise)
+    assert isinstance(found, torch.Tensor) and found.shape == (5,), 'return one loss for each prediction, shape (n,)'
+    scores = torch.cat([(h * u).sum(-1, keepdim=True), (noise @ h[:, :, None])[..., 0]], dim=1)
+    labels = torch.tensor([1.0, 0, 0, 0, 0]).double().expand(5, 5)
+    right = F.binary_cross_entropy_with_logits(scores, labels, reduction='none')
+    assert not torch.allclose(found, -right.sum(1)), 'the sign: a loss is minus the log-probability'
+    assert not torch.allclose(found, right[:, 0] + right[:, 1:].mean(1)), 'sum over the noise words; do not average'
+    assert not torch.allclose(found, right[:, 0]), 'the noise words are missing'
+    flipped = F.binary_cross_entropy_with_logits(scores, torch.ones(5, 5).double(), reduction='none').sum(1)
+    assert not torch.allclose(found, flipped), 'noise words are to be called false: the sign of their scores'
+    assert torch.allclose(found, right.sum(1), atol=1e-10), 'it must equal k + 1 binary cross-entropies: label 1 for the true word, 0 for noise'
+

@@ -1,0 +1,26 @@
+from otter.test_files import test_case
+
+OK_FORMAT = False
+
+name = "q4_walk_down"
+points = 3
+
+@test_case(points=None, hidden=False)
+def test_small_tree(log_prob):
+    import math
+    import torch
+    paths = [[(0, 0)], [(0, 1), (1, 0)], [(0, 1), (1, 1)]]
+    h, nodes = (torch.tensor([1.0, 2.0]).double(), torch.tensor([[0.5, 0.25], [-1.0, 1.0]]).double())
+    found = log_prob(h, nodes, paths)
+    assert isinstance(found, torch.Tensor) and found.shape == (3,), 'return one number for each word, shape (v,)'
+    s = 1 / (1 + math.exp(-1.0))
+    right = torch.tensor([s, (1 - s) * s, (1 - s) * (1 - s)]).double()
+    assert not torch.allclose(found, right), 'these are probabilities: return their logarithms'
+    assert not torch.allclose(found, -right.log()), 'the sign: log-probabilities are negative'
+    flipped = torch.tensor([1 - s, s * (1 - s), s * s]).double().log()
+    assert not torch.allclose(found, flipped), 'bit 0 has the probability sigmoid(z), bit 1 the rest: they are swapped'
+    assert not torch.allclose(found.exp(), torch.tensor([s, s, 1 - s]).double()), 'only the last node counts here: multiply along the whole path'
+    total = found.exp().sum().item()
+    assert abs(total - 1) < 1e-06, f'the probabilities sum to {total:.3f}, not to 1: what is the probability of bit 1?'
+    assert torch.allclose(found, right.log(), atol=1e-06), 'multiply the decisions along each path'
+
