@@ -1,5 +1,7 @@
 """Wrong answers to exercises/02_tokenization: each is a mistake people make, and each must fail."""
 
+import math
+import time
 from collections import Counter
 
 from minillm.tokenizers import CL100K, GPT2
@@ -117,76 +119,91 @@ def q2_returns_tokens(counts, n_merges):
     return ["".join(pair) for pair in _learn(counts, n_merges)]
 
 
-# ------------------------------------------------------------------------------ q3: encode by rank
+# ---------------------------------------------------------------------- q3: the most probable cut
 
 
-def q3_longest_first(word, merges):
-    tokens = set(word) | {left + right for left, right in merges}
-    out = []
+def _table(word, log_p, *, better=None, missing=-math.inf, start=0.0, weigh=None):
+    best = [start] + [-math.inf] * len(word)
+    came_from = [0] * (len(word) + 1)
+    for j in range(1, len(word) + 1):
+        for i in range(j):
+            piece = word[i:j]
+            score = log_p.get(piece, missing)
+            score = best[i] + (weigh(piece, score) if weigh else score)
+            if score > best[j] if better is None else better(score, best[j]):
+                best[j], came_from[j] = score, i
+    if best[-1] == -math.inf:
+        return None
+    pieces, j = [], len(word)
+    while j > 0:
+        pieces.append(word[came_from[j] : j])
+        j = came_from[j]
+    return pieces[::-1]
+
+
+def q3_longest_first(word, log_p):
+    pieces = []
     while word:
-        size = max(n for n in range(1, len(word) + 1) if word[:n] in tokens)
-        out.append(word[:size])
-        word = word[size:]
-    return out
-
-
-def q3_left_to_right(word, merges):
-    tokens, i = list(word), 0
-    known = set(map(tuple, merges))
-    while i < len(tokens) - 1:
-        if (tokens[i], tokens[i + 1]) in known:
-            tokens[i : i + 2] = [tokens[i] + tokens[i + 1]]
-            i = 0
-        else:
-            i += 1
-    return tokens
-
-
-def q3_latest_merge_first(word, merges):
-    rank = {tuple(pair): i for i, pair in enumerate(merges)}
-    tokens = list(word)
-    while True:
-        found = [i for i in range(len(tokens) - 1) if (tokens[i], tokens[i + 1]) in rank]
+        found = [n for n in range(len(word), 0, -1) if word[:n] in log_p]
         if not found:
-            return tokens
-        i = max(found, key=lambda i: rank[tokens[i], tokens[i + 1]])
-        tokens[i : i + 2] = [tokens[i] + tokens[i + 1]]
+            return None
+        pieces.append(word[: found[0]])
+        word = word[found[0] :]
+    return pieces
 
 
-def q3_each_merge_once(word, merges):
-    tokens = list(word)
-    for left, right in merges:
-        for i in range(len(tokens) - 1):
-            if (tokens[i], tokens[i + 1]) == (left, right):
-                tokens[i : i + 2] = [left + right]
-                break
-    return tokens
-
-
-def q3_one_pass(word, merges):
-    tokens = list(word)
-    for pair in merges:
-        tokens = _replace(tokens, tuple(pair), once=False)
-    return tokens
-
-
-def q3_rightmost_first(word, merges):
-    rank = {tuple(pair): i for i, pair in enumerate(merges)}
-    tokens = list(word)
-    while True:
-        found = [
-            (rank[tokens[i], tokens[i + 1]], -i)
-            for i in range(len(tokens) - 1)
-            if (tokens[i], tokens[i + 1]) in rank
-        ]
+def q3_most_probable_next_piece(word, log_p):
+    pieces = []
+    while word:
+        found = [word[:n] for n in range(1, len(word) + 1) if word[:n] in log_p]
         if not found:
-            return tokens
-        i = -min(found)[1]
-        tokens[i : i + 2] = [tokens[i] + tokens[i + 1]]
+            return None
+        pieces.append(max(found, key=log_p.get))
+        word = word[len(pieces[-1]) :]
+    return pieces
 
 
-def q3_letters_only(word, merges):
-    return list(word)
+def q3_fewest_pieces(word, log_p):
+    return _table(word, log_p, weigh=lambda piece, score: -1.0 if piece in log_p else -math.inf)
+
+
+def q3_smallest_sum(word, log_p):
+    flipped = {piece: -score for piece, score in log_p.items()}
+    return _table(word, flipped)
+
+
+def q3_multiplies_probabilities_of_one_letter_twice(word, log_p):
+    return _table(word, log_p, weigh=lambda piece, score: score * len(piece))
+
+
+def q3_mean_in_place_of_sum(word, log_p):
+    return _table(word, log_p, weigh=lambda piece, score: score / len(piece))
+
+
+def q3_zero_is_no_piece(word, log_p):
+    return _table(word, {piece: score for piece, score in log_p.items() if score})
+
+
+def q3_unknown_letters_are_pieces(word, log_p):
+    return _table(word, log_p, missing=-1e3)
+
+
+def q3_pieces_backwards(word, log_p):
+    pieces = _table(word, log_p)
+    return pieces and pieces[::-1]
+
+
+def q3_lists_every_cut(word, log_p):
+    if len(word) > 18:
+        end = time.process_time() + 1.1  # as long as a list of two million cuts takes, and more
+        while time.process_time() < end:
+            pass
+        return _table(word, log_p)
+    ways = [[]] if not word else []
+    for n in range(1, len(word) + 1):
+        if word[:n] in log_p and (rest := q3_lists_every_cut(word[n:], log_p)) is not None:
+            ways.append([word[:n], *rest])
+    return max(ways, key=lambda way: sum(map(log_p.get, way)), default=None)
 
 
 # -------------------------------------------------------------------------------- q4: the stream
