@@ -1,0 +1,58 @@
+from otter.test_files import test_case
+
+OK_FORMAT = False
+
+name = "q4_crf"
+points = 4
+
+@test_case(points=None, hidden=False)
+def test_log_z(log_z):
+    import itertools
+    import torch
+    zero = torch.zeros(3, 4, dtype=torch.float64)
+    value = float(log_z(zero, torch.zeros(4, 4, dtype=torch.float64)))
+    assert abs(value - 64) > 1e-06, 'return the logarithm of the sum'
+    assert abs(value) > 1e-06, '4 ** 3 sequences of score 0 sum to 64: the answer is ln 64, not 0. Is it a maximum, or the softmax of something?'
+    assert abs(value - torch.tensor(64.0).double().log().item()) < 1e-09, f'64 sequences of score 0 give ln 64 = 4.159, not {value:.3f}'
+    torch.manual_seed(0)
+    for t, k in [(1, 3), (2, 3), (5, 3), (4, 4)]:
+        z, a = (2 * torch.randn(t, k).double(), 2 * torch.randn(k, k).double())
+
+        def total(a, z=z, t=t, k=k):
+            scores = [sum((z[i, y] for i, y in enumerate(ys))) + sum((a[i, j] for i, j in zip(ys, ys[1:]))) for ys in itertools.product(range(k), repeat=t)]
+            return torch.stack(scores)
+        got, right = (log_z(z, a), total(a).logsumexp(0))
+        if t > 1:
+            assert abs(got - total(a.T).logsumexp(0)) > 1e-09, 'a[i, j] goes *from* i *to* j: the table is transposed'
+            assert abs(got - total(0 * a).logsumexp(0)) > 1e-09, 'the transitions play no part'
+            assert abs(got - total(a).max()) > 1e-09, 'that is the best score: sum over the sequences, do not take the maximum'
+        assert abs(got - right) < 1e-09, f'{t} tokens, {k} tags: {float(got):.4f}, and brute force says {float(right):.4f}'
+
+@test_case(points=None, hidden=False)
+def test_log_z_large(log_z):
+    import torch
+    z = torch.full((200, 3), 1000.0, dtype=torch.float64)
+    value = float(log_z(z, torch.zeros(3, 3, dtype=torch.float64)))
+    assert value == value and abs(value) != float('inf'), 'scores of 1000 overflow: use torch.logsumexp, not exp and log'
+    assert abs(value - 200 * (1000 + torch.tensor(3.0).double().log().item())) < 1e-06, f'200 tokens with scores of 1000: {value} is wrong'
+
+@test_case(points=None, hidden=False)
+def test_best_tags(best_tags):
+    import itertools
+    import torch
+    torch.manual_seed(1)
+    for t, k in [(1, 3), (2, 3), (6, 3), (5, 4), (6, 3), (6, 3)]:
+        z, a = (torch.randn(t, k).double(), 2 * torch.randn(k, k).double())
+        got = [int(y) for y in best_tags(z, a)]
+        assert len(got) == t, f'{t} tokens need {t} tags, not {len(got)}'
+
+        def score(ys, a=a, z=z):
+            return float(sum((z[i, y] for i, y in enumerate(ys))) + sum((a[i, j] for i, j in zip(ys, ys[1:]))))
+        best = list(max(itertools.product(range(k), repeat=t), key=score))
+        if got != best:
+            assert got != best[::-1], 'the path is backwards: it is found from the last token to the first'
+            assert got != z.argmax(-1).tolist(), 'that is the best tag of each token alone; the transitions count too'
+            turned = max(itertools.product(range(k), repeat=t), key=lambda ys: score(ys, a.T))
+            assert got != list(turned), 'a[i, j] goes *from* i *to* j: the table is transposed'
+        assert got == best, f'score {score(got):.3f}, and brute force finds {score(best):.3f}: look back from the end, do not decide while going forward'
+
