@@ -52,8 +52,10 @@ def _replace(pattern: dict, content: object) -> Step:
         raise ValueError(f"a replacement is {content!r:.60}, not a text")
     if isinstance(literal := pattern.get("String"), str) and literal:
         return lambda text: text.replace(literal, content)
+    if not isinstance(pattern.get("Regex"), str):
+        raise ValueError(f"pattern {pattern!r:.80} is neither a String nor a Regex")
     try:
-        compiled = regex.compile(member(pattern, "Regex", str))
+        compiled = regex.compile(pattern["Regex"])
     except regex.error as error:
         raise ValueError(f"pattern {pattern!r:.80} cannot be compiled: {error}") from None
     return lambda text: compiled.sub(lambda _: content, text)

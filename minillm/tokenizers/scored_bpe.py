@@ -8,7 +8,7 @@ first: it is one sequence of characters, blanks among them as `▁`.
 
 import heapq
 import random
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import regex
 
@@ -55,25 +55,24 @@ class ScoredBPE:
         """
         return self._merge(text, lambda: rng.random() < alpha)
 
-    def _merge(self, text: str, skip=lambda: False) -> list[str]:
+    def _merge(self, text: str, skip: Callable[[], bool] = bool) -> list[str]:
         parts: list[str] = self._symbols.findall(text)
         after = [*range(1, len(parts)), -1]  # the neighbors of each part that is left
         before = [*range(-1, len(parts) - 1)]
         frozen = [part in self.whole for part in parts] if self.whole else [False] * len(parts)
-        made_of, heap = {}, []
-
-        def offer(left, right):
-            if left < 0 or right < 0 or frozen[left] or frozen[right]:
-                return
-            piece = parts[left] + parts[right]
-            if (score := self.scores.get(piece)) is not None:
-                heapq.heappush(heap, (-score, left, right, piece))
-                if piece in self.unused:
-                    made_of[piece] = parts[left], parts[right]
-
-        for right in range(1, len(parts)):
-            offer(right - 1, right)
-        while heap:
+        made_of, heap, neighbors = {}, [], list(enumerate(range(1, len(parts))))
+        while heap or neighbors:
+            for left, right in neighbors:
+                if left < 0 or right < 0 or frozen[left] or frozen[right]:
+                    continue
+                piece = parts[left] + parts[right]
+                if (score := self.scores.get(piece)) is not None:
+                    heapq.heappush(heap, (-score, left, right, piece))
+                    if piece in self.unused:
+                        made_of[piece] = parts[left], parts[right]
+            neighbors = []
+            if not heap:
+                break
             _, left, right, piece = heapq.heappop(heap)
             if not parts[left] or not parts[right] or parts[left] + parts[right] != piece:
                 continue  # one of the two has merged with another since
@@ -82,8 +81,7 @@ class ScoredBPE:
             parts[left], parts[right], after[left] = piece, "", after[right]
             if after[right] >= 0:
                 before[after[right]] = left
-            offer(before[left], left)
-            offer(left, after[left])
+            neighbors = [(before[left], left), (left, after[left])]
         return [smaller for part in parts if part for smaller in self._fall_apart(part, made_of)]
 
     def _fall_apart(self, piece: str, made_of: Mapping[str, tuple[str, str]]) -> list[str]:
