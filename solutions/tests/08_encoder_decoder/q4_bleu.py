@@ -1,0 +1,54 @@
+from otter.test_files import test_case
+
+OK_FORMAT = False
+
+name = "q4_bleu"
+points = 4
+
+@test_case(points=None, hidden=False)
+def test_simple(corpus_bleu):
+    try:
+        perfect, none = (corpus_bleu(['a b c d e'], ['a b c d e']), corpus_bleu(['a b c d x'], ['a q c z y']))
+    except (ZeroDivisionError, ValueError) as error:
+        raise AssertionError(f'an order without a match makes the score 0.0, it is no error ({error})') from None
+    assert abs(perfect - 1) > 1e-09, 'the scale is 0 to 100'
+    assert abs(perfect - 100) < 1e-09, f'equal texts score 100, not {perfect}'
+    assert none == 0, f'no 2-gram matches, so the score is 0 without smoothing, not {none}'
+
+@test_case(points=None, hidden=False)
+def test_clipping_and_brevity(corpus_bleu):
+    import math
+    long = corpus_bleu(['a b c d e a b c d e'], ['a b c d e'])
+    unclipped = 100 * math.exp((0 + math.log(8 / 9) + math.log(6 / 8) + math.log(4 / 7)) / 4)
+    assert abs(long - unclipped) > 1e-06, 'an n-gram counts at most as often as the reference has it: clip the counts'
+    right = 100 * math.exp((math.log(5 / 10) + math.log(4 / 9) + math.log(3 / 8) + math.log(2 / 7)) / 4)
+    assert abs(long - right) < 1e-06, f'twice the reference: {right:.2f} (no penalty for being long), not {long:.2f}'
+    short = corpus_bleu(['a b c d e'], ['a b c d e f g h'])
+    assert abs(short - 100) > 1e-06, 'too short a hypothesis: the brevity penalty is missing'
+    assert abs(short - 100 * math.exp(1 - 8 / 5)) < 1e-06, f"the penalty is exp(1 - r/c) with c the hypotheses' length; expected 54.88, not {short:.2f}"
+
+@test_case(points=None, hidden=False)
+def test_corpus(corpus_bleu):
+    import random
+    from minillm.evaluation.overlap import bleu
+    for seed in range(25):
+        generator = random.Random(seed)
+        refs = [' '.join((generator.choice('abcdefg') for _ in range(generator.randint(5, 14)))) for _ in range(5)]
+        hyps = [' '.join((w for w in ref.split() if generator.random() < 0.85)) for ref in refs]
+        score = corpus_bleu(hyps, refs)
+        right = bleu(hyps, refs, tokenize='none', smoothing='none').score
+        each = [bleu([h], [r], tokenize='none', smoothing='none').score for h, r in zip(hyps, refs)]
+        assert right == score or abs(score - sum(each) / 5) > 1e-06, 'that is the mean of sentence scores: sum matches and lengths over all sentences before dividing'
+        assert abs(score - right) < 1e-06, f'corpus BLEU is {right:.4f}, not {score:.4f}: four orders, geometric mean, one penalty for the corpus'
+
+@test_case(points=None, hidden=True)
+def test_short_sentences(corpus_bleu):
+    from minillm.evaluation.overlap import bleu
+    hyps, refs = (['a', 'a b c d e f', '', 'x y'], ['a', 'a b c d e g', 'q', 'x y'])
+    try:
+        score = corpus_bleu(hyps, refs)
+    except (ZeroDivisionError, ValueError) as error:
+        raise AssertionError(f'sentences shorter than four tokens, even empty ones, are no error ({error})') from None
+    right = bleu(hyps, refs, tokenize='none', smoothing='none').score
+    assert abs(score - right) < 1e-06, f'with short and empty sentences: {right:.4f}, not {score:.4f}'
+
