@@ -33,7 +33,7 @@ def test_longest_rule_wins():
 
 def test_broken_maps(blob):
     for cut in (0, 3, 7, 1000, len(blob) // 2):
-        with pytest.raises(ValueError, match="cut off|points"):
+        with pytest.raises(ValueError, match=r"cut off|points"):
             CharsMap.from_bytes(blob[:cut])
     units = [2 << 10 | 1] * 256  # the root leads to unit 3, unit 3 to itself
     units[3] = 1 << 10 | 1

@@ -142,7 +142,7 @@ def test_unknown_characters():
 
 def test_bad_arguments():
     for scores in ({"": 0.0}, {"a": float("inf")}, {"a": float("nan")}):
-        with pytest.raises(ValueError, match="must be|score"):
+        with pytest.raises(ValueError, match=r"must be|score"):
             Unigram(scores)
     with pytest.raises(ValueError, match="precision"):
         Unigram({"a": 0.0}, precision="e")
