@@ -6,6 +6,7 @@ Resuming a run at step 1,000 means asking for batch 1,000.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -19,8 +20,8 @@ def join_documents(documents: Iterable[Sequence[int]], separator: int) -> Int[Te
     With the separator (the end-of-text token) on both sides, the first token of a document is
     predicted from "a new text begins here", and the model also learns where texts end.
     """
-    if separator < 0:
-        raise ValueError(f"separator is {separator}; give the id of the end-of-text token")
+    if not isinstance(separator, Integral) or separator < 0:
+        raise ValueError(f"separator is {separator!r:.60}; give the id of the end-of-text token")
     ids = [separator]
     for document in documents:
         ids.extend(document)
@@ -75,6 +76,8 @@ class TokenWindows:
 
     def __getitem__(self, index: int) -> tuple[Int[Tensor, "b t"], Int[Tensor, "b t"]]:
         """Batch number `index` ≥ 0 (there is no last one): inputs and targets."""
+        if not isinstance(index, Integral):
+            raise ValueError(f"batch {index!r:.60} is no number; ask for one batch, windows[0]")
         if index < 0:
             raise IndexError(f"batch {index} does not exist; batches are numbered from 0")
         first = index * self.batch_size

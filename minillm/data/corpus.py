@@ -30,7 +30,7 @@ def documents(name: str) -> list[str]:
     per Bible chapter (1,190: the source cuts one of Isaiah's in two), `wiki-clean` one per article
     (30). The first call downloads.
     """
-    if name not in _READERS:
+    if not isinstance(name, str) or name not in _READERS:
         raise ValueError(f"no corpus is called {name!r}; choose one of {', '.join(NAMES)}")
     asset, read = _READERS[name]
     return read(Path(assets.fetch(asset)))
@@ -53,8 +53,10 @@ def split(
         raise ValueError(
             f"{texts!r:.40} is one string; give a list of documents, such as documents(name)"
         )
-    if not 0 < fraction < 1:
-        raise ValueError(f"fraction is {fraction}; give a share between 0 and 1, such as 0.1")
+    if not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"texts is {texts!r:.60}; give a list of strings, one for each document")
+    if not isinstance(fraction, float) or not 0 < fraction < 1:
+        raise ValueError(f"fraction is {fraction!r:.60}; give a share between 0 and 1, such as 0.1")
     if len(texts) < 2:
         raise ValueError(
             f"{len(texts)} document(s) cannot be split; cut the text into documents first"

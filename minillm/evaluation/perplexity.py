@@ -80,6 +80,8 @@ def perplexity(
         batch_size: windows of equal length computed together; changes the speed only.
     """
     stride = max_seq_len if stride is None else stride
+    if not callable(model):
+        raise ValueError(f"model is {model!r:.60}; give a function from ids to logits")
     _check(tokens, max_seq_len, stride, n_bytes, batch_size)
     windows = plan(len(tokens) - 1, max_seq_len, stride)
     with evaluation_mode(model) if isinstance(model, nn.Module) else nullcontext():
@@ -120,6 +122,7 @@ def _score(
     device = _device_of(model, tokens)
     read = torch.stack([tokens[begin : end + 1] for begin, end, _ in windows]).to(device).long()
     logits = model(read[:, :-1])
+    _check_logits(logits, read)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     losses = nn.functional.cross_entropy(logits.mT, read[:, 1:], reduction="none")
     return sum(
@@ -145,7 +148,10 @@ def _check(
         raise ValueError(f"tokens have dtype {tokens.dtype}; token ids are integers")
     if len(tokens) < 2:
         raise ValueError(f"{len(tokens)} token(s) hold nothing to predict; give at least 2")
+    if int(tokens.min()) < 0:
+        raise ValueError(f"token id {int(tokens.min())} is negative; ids start at 0")
     sizes = {"max_seq_len": max_seq_len, "stride": stride, "batch_size": batch_size}
+    sizes |= {} if n_bytes is None else {"n_bytes": n_bytes}
     for name, value in sizes.items():
         if type(value) is not int:
             raise ValueError(f"{name} is {value!r}; give a whole number")
@@ -157,3 +163,19 @@ def _check(
         raise ValueError(f"n_bytes is {n_bytes}; give the length of the scored text in bytes")
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; give at least 1")
+
+
+def _check_logits(logits: Tensor, read: Tensor) -> None:
+    """Raise ValueError unless each id read has a row of logits, and each target a place in it."""
+    shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    batch, length = read.shape
+    if len(shape) != 3 or shape[:2] != (batch, length - 1):
+        raise ValueError(
+            f"the model gives {shape} for ids of shape {(batch, length - 1)}; it must give logits "
+            "of shape (batch, length, vocabulary), so wrap it in a function that does"
+        )
+    if (largest := int(read.max())) >= shape[2]:
+        raise ValueError(
+            f"token id {largest} is outside the model's vocabulary of {shape[2]}; use the "
+            "tokenizer that the model was built for"
+        )

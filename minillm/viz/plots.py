@@ -27,6 +27,7 @@ def attention_map(
     `queries` and `keys` are token labels; `keys` defaults to `queries` for a square map. Maps of
     at most 8 × 8 also print each weight.
     """
+    _check_weights(weights, ("queries", "keys"))
     t, s = weights.shape
     keys = queries if keys is None and t == s else keys
     fig, ax = subplots(width=max(3.2, min(6.4, 1.6 + 0.45 * s)), height=max(2.6, 1.2 + 0.4 * t))
@@ -48,6 +49,9 @@ def attention_heads(
     columns: int = 4,
 ) -> Figure:
     """Draw one small attention map a head, in a grid with one color scale from 0 to 1."""
+    _check_weights(weights, ("heads", "queries", "keys"))
+    if not isinstance(columns, int) or columns < 1:
+        raise ValueError(f"columns is {columns!r:.60}; give how many maps stand side by side")
     h, t, s = weights.shape
     if titles is not None and len(titles) != h:
         raise ValueError(f"{len(titles)} titles for {h} heads; give one title a head")
@@ -66,6 +70,17 @@ def attention_heads(
         fig.supylabel("query")
         fig.colorbar(image, ax=grid, label="attention weight", shrink=0.9)
     return fig
+
+
+def _check_weights(weights: object, axes: tuple[str, ...]) -> None:
+    """Raise ValueError unless `weights` is a tensor with these axes and something in it."""
+    if not isinstance(weights, Tensor):
+        raise ValueError(f"weights is {weights!r:.60}; write torch.as_tensor(weights)")
+    if weights.ndim != len(axes) or not weights.numel():
+        raise ValueError(
+            f"weights have shape {tuple(weights.shape)}; give one number for each of "
+            f"({', '.join(axes)}), such as weights[0]"
+        )
 
 
 def _draw_map(
@@ -90,6 +105,8 @@ def _draw_map(
             continue
         if len(labels) != size:
             raise ValueError(f"{len(labels)} labels in {name} for an axis of {size}; give one each")
+        if not all(isinstance(x, str) for x in labels):
+            raise ValueError(f"{name} are {labels!r:.60}; give strings, such as str(x) of each")
         axis.set_ticks(range(size), labels=[visible(x) for x in labels], parse_math=False)
     if keys is not None:
         ax.tick_params(axis="x", rotation=90 if max(map(len, keys), default=0) > 3 else 0)
@@ -138,6 +155,8 @@ def token_strip(
     each token's number. A piece that is no whole character is shown as its bytes. Selecting and
     copying the strip gives the text itself, without marks or numbers.
     """
+    if not isinstance(pieces, Sequence) or not all(isinstance(p, bytes | str) for p in pieces):
+        raise ValueError(f"pieces is {pieces!r:.60}; give tokenizer.pieces(ids), then the ids")
     if ids is not None and len(ids) != len(pieces):
         raise ValueError(f"{len(ids)} ids for {len(pieces)} pieces; give one id a piece")
     names = ("blue", "orange", "green", "vermilion", "purple")

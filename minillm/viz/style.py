@@ -111,6 +111,8 @@ def figure(fig: Figure, *, alt: str) -> HTML:
     The picture has an opaque light background, so it also reads on a dark page.
     """
     check_alt(alt)
+    if not isinstance(fig, Figure):
+        raise ValueError(f"fig is {fig!r:.60}; give the figure, which is `ax.figure` of its axes")
     width = round(fig.get_figwidth() * CSS_DPI)
     image = img_tag(png(fig), alt=alt, width=width)
     close(fig)
@@ -119,7 +121,7 @@ def figure(fig: Figure, *, alt: str) -> HTML:
 
 def check_alt(alt: str) -> None:
     """Raise `ValueError` unless `alt` says something about a picture."""
-    if len(alt.strip()) < 20 or len(alt.split()) < 4:
+    if not isinstance(alt, str) or len(alt.strip()) < 20 or len(alt.split()) < 4:
         raise ValueError(
             f"alt={alt!r} says too little; name the axes and what the picture shows, for example "
             "'Line plot: loss falls from 4.2 to 1.6 nats per token in 3,000 steps'"
