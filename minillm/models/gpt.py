@@ -174,6 +174,8 @@ class GPT(nn.Module):
         ops: Ops | None = None,
     ) -> None:
         super().__init__()
+        if not isinstance(config, GPTConfig):
+            raise ValueError(f"config is {config!r:.60}; write GPT(GPTConfig(...)), or gpt2()")
         c, ops = config, ops or Ops()
         self.config, self.hub_format = config, hub_format
         self.tokens = nn.Embedding(c.vocab_size, c.d_model)
@@ -258,6 +260,9 @@ class GPT(nn.Module):
                 f"{end} positions exceed max_seq_len {self.config.max_seq_len}; "
                 "cut the input, or build the model with a longer max_seq_len"
             )
+        for name, given in (("positions", positions), ("attention_mask", attention_mask)):
+            if given is not None and not isinstance(given, Tensor):
+                raise ValueError(f"{name} is {given!r:.60}; write `torch.tensor({name})`")
         fitting = ((1, tokens.shape[1]), tokens.shape)
         if positions is not None and positions.shape not in fitting:
             raise ValueError(
@@ -294,7 +299,7 @@ def gpt1(*, ops: Ops | None = None, **overrides: Any) -> GPT:
 
 def gpt2(size: str = "small", *, ops: Ops | None = None, **overrides: Any) -> GPT:
     """GPT-2 (Radford et al. 2019): pre-norm, a final norm; `overrides` change config fields."""
-    if size not in GPT2_SIZES:
+    if not isinstance(size, str) or size not in GPT2_SIZES:
         raise ValueError(f"unknown size {size!r}; choose from {', '.join(GPT2_SIZES)}")
     numbers = {"vocab_size": 50257, "max_seq_len": 1024, **GPT2_SIZES[size], **overrides}
     return GPT(GPTConfig(**numbers), ops=ops)

@@ -101,12 +101,22 @@ def train(
         ValueError: for arguments that make no sense, at once; for a loss or a gradient that is not
             finite, before the weights are touched.
     """
+    _check_kinds(model, batches, optimizer)
+    sizes = {"steps": steps, "accumulate": accumulate, "start": start}
+    sizes |= {} if evaluate_every is None else {"evaluate_every": evaluate_every}
+    for name, value in sizes.items():
+        if type(value) is not int:
+            raise ValueError(f"{name} is {value!r:.60}; give a whole number")
+    functions = {"loss_fn": loss_fn, "schedule": schedule, "evaluate": evaluate}
+    for name, value in (functions | {"autocast": autocast}).items():
+        if not callable(value) and (value is not None or name == "loss_fn"):
+            raise ValueError(f"{name} is {value!r:.60}; give a function")
     for name, value in (("steps", steps), ("accumulate", accumulate)):
         if value < 1:
             raise ValueError(f"{name} is {value}; give at least 1")
     if not 0 <= start <= steps:
         raise ValueError(f"start is {start}; give 0 to {steps}, the number of steps")
-    if clip is not None and not clip > 0:
+    if clip is not None and (not isinstance(clip, float | int) or not clip > 0):
         raise ValueError(f"clip is {clip}; give a positive gradient norm, or None not to clip")
     if evaluate_every is not None and (evaluate_every < 1 or evaluate is None):
         raise ValueError(f"evaluate_every is {evaluate_every}; give at least 1, and `evaluate`")
@@ -126,6 +136,19 @@ def train(
         model, batches, optimizer, range(start, steps), loss_fn, schedule or (lambda step: 1.0),
         accumulate, clip, autocast or nullcontext, scaler, evaluation,
     )  # fmt: skip
+
+
+def _check_kinds(model: object, batches: object, optimizer: object) -> None:
+    """Raise ValueError for a model, batches or an optimizer that is something else."""
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model is {model!r:.60}; give a module, such as gpt_tiny(256)")
+    if not hasattr(batches, "__getitem__"):
+        raise ValueError(
+            f"batches is {batches!r:.60}; give TokenWindows, or a list: they are taken by number, "
+            "so that a run can be resumed"
+        )
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise ValueError(f"optimizer is {optimizer!r:.60}; write adamw(model, lr=1e-3)")
 
 
 def evaluated(model: nn.Module, evaluate: Callable[[nn.Module], float]) -> float:

@@ -77,6 +77,8 @@ def parameter_groups(model: nn.Module, weight_decay: float | int) -> list[dict[s
     towards 0 only pushes it away from its neutral value. Frozen parameters are in neither group,
     and a tied parameter is in one, once.
     """
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model is {model!r:.60}; give the module itself, not its parameters")
     norms = {
         id(p)
         for module in model.modules()
@@ -124,6 +126,12 @@ def adamw(
 
 
 def _check(lr: float | int, betas: tuple, eps: float | int, weight_decay: float | int) -> None:
+    numbers = {"lr": lr, "eps": eps, "weight_decay": weight_decay}
+    for name, value in numbers.items():
+        if not isinstance(value, float | int) and not isinstance(value, Tensor):
+            raise ValueError(f"{name} is {value!r:.60}; give a number")
+    if not isinstance(betas, tuple | list) or not all(isinstance(b, float | int) for b in betas):
+        raise ValueError(f"betas are {betas!r:.60}; give two numbers: (0.9, 0.95)")
     if not (math.isfinite(lr) and lr >= 0):
         raise ValueError(f"lr is {lr}; give a finite rate of 0 or more, such as 1e-3")
     if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):

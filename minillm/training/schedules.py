@@ -50,7 +50,7 @@ def noam(d_model: int, warmup: int) -> Schedule:
     It is the learning rate itself: use it with a base rate of 1. Counting n from 1 keeps step 0
     from dividing by zero.
     """
-    if d_model < 1 or warmup < 1:
+    if not isinstance(d_model, int) or not isinstance(warmup, int) or d_model < 1 or warmup < 1:
         raise ValueError(f"d_model is {d_model} and warmup {warmup}; both must be at least 1")
     return lambda step: d_model**-0.5 * min((step + 1) ** -0.5, (step + 1) * warmup**-1.5)
 
@@ -62,7 +62,7 @@ def wsd(steps: int, warmup: int, decay: int, final: float = 0.0) -> Schedule:
     short decay run when a model is wanted (MiniCPM, Hu et al. 2024).
     """
     _check(steps, warmup, final)
-    if not 1 <= decay <= steps - warmup:
+    if not isinstance(decay, int) or not 1 <= decay <= steps - warmup:
         raise ValueError(
             f"decay is {decay}; give 1 to {steps - warmup} updates, what warmup leaves of {steps}"
         )
@@ -85,6 +85,11 @@ def _progress(step: int, warmup: int, steps: int) -> float:
 
 
 def _check(steps: int | None, warmup: int, final: float = 0.0) -> None:
+    for name, value in (("steps", steps), ("warmup", warmup)):
+        if type(value) is not int and (name == "warmup" or value is not None):
+            raise ValueError(f"{name} is {value!r:.60}; give a whole number of updates")
+    if not isinstance(final, float | int):
+        raise ValueError(f"final is {final!r:.60}; give a number from 0 to 1, such as 0.1")
     if steps is not None and steps < 1:
         raise ValueError(f"steps is {steps}; give at least 1")
     if warmup < 0 or (steps is not None and warmup >= steps):
