@@ -75,7 +75,8 @@ def test_the_book_has_the_page_with_every_row():
         section = text.split(f"## {parity.title(one['test'])}\n")[1].split("\n## ")[0]
         assert any(one["check"] in line for line in section.splitlines() if line.startswith("|"))
         assert f"| {one['model']} | " in text
-    assert max(one["max_error"] for one in DATA["rows"]) < 1e-6
+    for one in DATA["rows"]:  # an oracle that rounds has to be said so, in brackets
+        assert one["max_error"] < (0.05 if "(" in one["check"] else 1e-6), one
 
 
 def models_of(path):
