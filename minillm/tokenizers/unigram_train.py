@@ -66,6 +66,12 @@ def train_unigram(
             break
         size = max(wanted, int(shrink * len(scores)))
         scores = prune(scores, counts, size)
+    return _tokenizer(scores, rules, byte_fallback)
+
+
+def _tokenizer(
+    scores: Mapping[str, float], rules: Rules, byte_fallback: bool
+) -> SentencePieceTokenizer:
     pieces = [Piece("<unk>", 0.0, Kind.UNKNOWN)]
     pieces += [Piece(name, 0.0, Kind.CONTROL) for name in CONTROLS[1:]]
     pieces += [Piece(f"<0x{b:02X}>", 0.0, Kind.BYTE) for b in range(256)] if byte_fallback else []

@@ -84,7 +84,7 @@ def test_properties_of_a_trained_vocabulary(speech):
 
 def test_bad_arguments():
     with pytest.raises(ValueError, match="vocab_size 8 is too small"):
-        train_wordpiece("abc abd", 8)
+        train_wordpiece("abc abx", 8)
     with pytest.raises(ValueError, match="texts must be strings"):
         train_wordpiece(iter(["a", 3]), 30)
     with pytest.raises(ValueError, match="must be among"):
