@@ -6,20 +6,21 @@ name = "q3_beam_bug"
 points = 3
 
 @test_case(points=None, hidden=False)
-def test_by_hand(best_sequence):
+def test_by_hand(best_sequences):
     import math
     table = {(): [0.6, 0.4, 0.0], (0,): [0.35, 0.35, 0.3], (1,): [0.05, 0.05, 0.9]}
 
     def log_probs(prefix):
         return [math.log(p) if p else -1000000000.0 for p in table.get(prefix, [0.3, 0.3, 0.4])]
-    greedy = tuple(best_sequence(log_probs, 1, 2, 2))
-    assert greedy and greedy[0] == 0, 'greedy, the first token is 0 with probability 0.6'
-    wide = tuple(best_sequence(log_probs, 2, 2, 2))
-    assert wide != (0, 0), '0 0 has probability 0.6 x 0.35 = 0.21, but 1 2 has 0.4 x 0.9: does the beam keep both prefixes?'
-    assert wide == (1, 2), f'with two prefixes the best is (1, 2), probability 0.36, not {wide}'
+    greedy = best_sequences(log_probs, 1, 2, 2)
+    assert isinstance(greedy, list) and len(greedy) == 1, 'return a list with at most `width` tuples'
+    assert tuple(greedy[0])[:1] == (0,), 'greedy, the first token is 0 with probability 0.6'
+    wide = [tuple(sequence) for sequence in best_sequences(log_probs, 2, 2, 2)]
+    assert wide[0] != (0, 0), '0 0 has probability 0.6 x 0.35 = 0.21, but 1 2 has 0.4 x 0.9: does the beam keep both prefixes?'
+    assert wide == [(1, 2), (0, 0)], f'with two prefixes the best are (1, 2) with 0.36 and (0, 0) with 0.21, not {wide}'
 
 @test_case(points=None, hidden=False)
-def test_nothing_after_the_end(best_sequence):
+def test_nothing_after_the_end(best_sequences):
     import math
     import random
     for seed in range(30):
@@ -29,13 +30,14 @@ def test_nothing_after_the_end(best_sequence):
             weights = [generator.random() ** 3 + 0.001 for _ in range(4)]
             return [math.log(w / sum(weights)) for w in weights]
         for width in (1, 2, 4):
-            found = tuple(best_sequence(log_probs, width, 5, 3))
-            assert 3 not in found[:-1], f'{found} goes on after its end token 3: a finished sequence is not extended'
-            assert found and len(found) <= 5, f'{found} is longer than `length`, 5'
-            assert found[-1] == 3 or len(found) == 5, f'{found} neither ends with `end` nor has the full length'
+            for found in best_sequences(log_probs, width, 5, 3):
+                found = tuple(found)
+                assert 3 not in found[:-1], f'{found} goes on after its end token 3: a finished sequence is not extended'
+                assert found and len(found) <= 5, f'{found} is longer than `length`, 5'
+                assert found[-1] == 3 or len(found) == 5, f'{found} neither ends with `end` nor has the full length'
 
 @test_case(points=None, hidden=False)
-def test_brute_force(best_sequence):
+def test_brute_force(best_sequences):
     import itertools
     import math
     import random
@@ -51,11 +53,10 @@ def test_brute_force(best_sequence):
             return sum((log_probs(sequence[:i])[token] for i, token in enumerate(sequence)))
         bodies = [b for n in range(length) for b in itertools.product((0, 1), repeat=n)]
         every = [(*b, end) for b in bodies] + list(itertools.product((0, 1), repeat=length))
-        found = tuple(best_sequence(log_probs, vocabulary ** length, length, end))
-        assert found in every, f'{found} is no sequence that ends with {end} or has {length} tokens'
+        found = [tuple(sequence) for sequence in best_sequences(log_probs, vocabulary ** length, length, end)]
+        assert set(found) <= set(every), f'{(set(found) - set(every)).pop()} is no sequence that ends with {end} or has {length} tokens'
+        assert len(found) == len(every), f'a beam that holds every prefix finds all {len(every)} sequences, yours {len(found)}: are finished ones kept to the end?'
         best = max(every, key=total)
-        if total(found) < total(best) - 1e-09:
-            last = log_probs(found[:-1])[found[-1]]
-            why = 'is a sequence judged by all its tokens, or by the last one?' if last > log_probs(best[:-1])[best[-1]] else 'are all finished ones kept until the end?'
-            raise AssertionError(f'a beam that holds every prefix finds {found}, but {best} is likelier: {why}')
+        assert found[0] == best or abs(total(found[0]) - total(best)) < 1e-09, f'a beam that holds every prefix puts {found[0]} first, but {best} is likelier: is a sequence judged by all its tokens, or by the last one?'
+        assert found == sorted(every, key=lambda sequence: -total(sequence)), 'the best first: sort by the sum over all tokens'
 

@@ -130,7 +130,8 @@ def _beam(log_probs, width, length, end, *, add=True, drop=True, keep=True, take
         new = [i for i in grown[: take or width] if i[0][-1] == end or n == length]
         finished = finished + new if keep else new or finished
         beams = [i for i in grown if not drop or i[0][-1] != end][:width]
-    return max(finished, key=lambda item: item[1])[0]
+    finished.sort(key=lambda item: -item[1])
+    return [sequence for sequence, _ in finished[:width]]
 
 
 def q3_only_the_end_repaired(log_probs, width, length, end):
