@@ -36,6 +36,15 @@ def skip(app, what, name, obj, skip, options):
     return True if getattr(obj, "imported", False) or not getattr(obj, "docstring", "x") else None
 
 
+def modules_first(app):
+    """Keep the page of a module whose package hands on a function of the same name."""
+    known = app.env.autoapi_all_objects
+    for package in [one for one in known.values() if getattr(one, "submodules", None)]:
+        parts = {part.id: part for part in package.submodules}
+        package.children = [child for child in package.children if child.id not in parts]
+        known.update(parts)
+
+
 def plain_docstring(app, what, name, obj, options, lines):
     """Read docstrings as plain text: `x` is code; *, | and _ are themselves; `Args:` a list."""
     literal = False
@@ -119,6 +128,7 @@ def setup(app):
     """Connect the hooks."""
     app.connect("config-inited", from_nothing)
     app.connect("config-inited", one_search)
+    app.connect("builder-inited", modules_first, priority=900)  # once autoapi has read the code
     app.connect("html-page-context", edit_text, priority=900)
     app.connect("autodoc-process-signature", shorten)
     app.connect("autodoc-process-docstring", plain_docstring)

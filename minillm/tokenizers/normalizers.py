@@ -14,10 +14,10 @@ import regex
 from minillm.tokenizers.charsmap import CharsMap
 from minillm.tokenizers.tokenizer_json import member
 
-Step = Callable[[str], str]
+Normalizer = Callable[[str], str]
 
 
-def compile_normalizer(step: dict | None) -> Step:
+def compile_normalizer(step: dict | None) -> Normalizer:
     """Return the function that a `normalizer` section describes."""
     if step is None:
         return str
@@ -41,13 +41,13 @@ def compile_normalizer(step: dict | None) -> Step:
     raise ValueError(f"normalizer {step!r:.90} is not known here")
 
 
-def _chain(steps: list[Step], text: str) -> str:
+def _chain(steps: list[Normalizer], text: str) -> str:
     for step in steps:
         text = step(text)
     return text
 
 
-def _replace(pattern: dict, content: object) -> Step:
+def _replace(pattern: dict, content: object) -> Normalizer:
     if not isinstance(content, str):
         raise ValueError(f"a replacement is {content!r:.60}, not a text")
     if isinstance(literal := pattern.get("String"), str) and literal:
@@ -73,7 +73,7 @@ def _blob(text: object) -> bytes:
         raise ValueError(f"precompiled_charsmap is {text!r:.60}, not base64") from None
 
 
-def precompiled(blob: bytes) -> Step:
+def precompiled(blob: bytes) -> Normalizer:
     """SentencePiece's rules as Hugging Face applies them: character by character.
 
     Not quite SentencePiece's own way (`charsmap`): a cluster of characters that belong together

@@ -159,8 +159,8 @@ class SentencePieceTokenizer(Tokenizer):
     def decode(self, ids: Iterable[int], errors: str = "replace") -> str:
         """Return the text of `ids` as SentencePiece does.
 
-        Control pieces are silent, `<unk>` is ` ⁇ `, the blank put in front is taken away, and each
-        byte that is part of no character is U+FFFD (or raises if "strict").
+        Control pieces are silent, `<unk>` is `⁇` between blanks, the blank put in front is taken
+        away, and each byte that is part of no character is U+FFFD (or raises if "strict").
         """
         return "".join(self.decode_stream(ids, errors))
 

@@ -90,6 +90,13 @@ def test_every_page_opens_from_disk_and_fits_a_phone(visit, html):
         assert math["wrong"] == 0, f"{name}: a formula does not parse"
 
 
+def test_every_api_page_documents_its_module(html):
+    """A page goes empty where a package hands on a function that is named like the module."""
+    for page in (html / "book" / "reference").glob("*.html"):
+        if page.stem != "index":
+            assert f'id="minillm.{page.stem}.' in page.read_text("utf8"), f"{page.stem} is empty"
+
+
 def test_main_pages_open_over_http(visit, site):
     wide = visit(site, viewport=WIDE)
     for name in [*MAIN, "genindex.html"]:
