@@ -164,7 +164,7 @@ class HierarchicalSoftmax(nn.Module):
         tree = huffman(counts)
         self.weight = nn.Parameter(torch.zeros(len(counts) - 1, d_model))
         self.register_buffer("nodes", tree.nodes, persistent=False)
-        self.register_buffer("signs", tree.signs, persistent=False)
+        self.register_buffer("signs", tree.signs.to(torch.int8), persistent=False)
 
     def forward(
         self,
