@@ -26,3 +26,12 @@ def test_far(bucket):
     assert found == sorted(found), 'farther keys never have a smaller bucket'
     assert found == [16, 16, 20, 21, 26, 30, 31, 31, 31, 31, 31], f'16, 17, 30, 31, 64, 100, 127, ... tokens ago gave {found}: natural logarithms of ago/16 and 128/16, their ratio times 16'
 
+@test_case(points=None, hidden=False)
+def test_other_sizes(bucket):
+    import torch
+    ago = torch.tensor([0, 7, 9, 12, 20, 30, 50, 63, 500])
+    found = torch.as_tensor(bucket(ago, 16, 64)).tolist()
+    as_32 = [0, 7, 9, 12, 17, 20, 24, 26, 31]
+    assert found != as_32 and max(found) <= 15, '16 buckets were asked for, 0 ... 15: are `n` and `far` used, not 32 and 128?'
+    assert found == [0, 7, 8, 9, 11, 13, 15, 15, 15], f'n = 16, far = 64: 0, 7, 9, 12, 20, 30, 50, 63, 500 tokens ago gave {found}: are `n` and `far` both used?'
+

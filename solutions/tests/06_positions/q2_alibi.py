@@ -30,6 +30,15 @@ def test_slopes(alibi):
             assert not torch.allclose(slopes, right.flip(0)), 'the first head is the steepest'
         assert torch.allclose(slopes, right), f'slopes of {n} heads: expected 2^(-8/{n}) to the powers 1 ... {n}, the last of them 1/256'
 
+@test_case(points=None, hidden=False)
+def test_future_keys(alibi):
+    import torch
+    bias = torch.as_tensor(alibi(8, 3, 3)).double()
+    assert tuple(bias.shape) == (8, 3, 3), f'the shape must be (8, 3, 3), not {tuple(bias.shape)}'
+    ahead = bias[0, 0, 2].item()
+    assert abs(ahead - 1) > 1e-06, 'a key two places ahead is as far as one two places back: take the absolute value of the distance'
+    assert abs(ahead + 1) < 1e-06, f'query 0, key 2, slope 1/2: the bias is -1, not {ahead:.4g}; future keys are filled in, too'
+
 @test_case(points=None, hidden=True)
 def test_oracle(alibi):
     import torch

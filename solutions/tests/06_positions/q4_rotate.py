@@ -11,6 +11,8 @@ def test_one_pair(rotate):
     import torch
     x = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
     for layout in ('pairs', 'halves'):
+        rotate(x, torch.tensor([3]), 10000.0, layout)
+        assert x.tolist() == [[1.0, 0.0]], '`x` itself was changed: write the result into a new tensor'
         still = rotate(x, torch.tensor([0]), 10000.0, layout)
         assert tuple(still.shape) == (1, 2), f'the result must have the shape of x, (1, 2), not {tuple(still.shape)}'
         assert torch.allclose(still, x), 'at position 0 nothing turns'
@@ -33,7 +35,7 @@ def test_layouts(rotate):
         for row in range(6):
             pair = next((p for p in pairs if row in p))
             touched = {i for i in range(6) if abs(out[row, i]) > 1e-09}
-            assert touched <= set(pair), f'layout "{layout}": number {row} was mixed with {sorted(touched - {row})}, its partner is {(set(pair) - {row}).pop()}'
+            assert touched <= set(pair), f'layout "{layout}": number {row} was mixed with {sorted(touched - {row})} or put back in the wrong place; its partner is {(set(pair) - {row}).pop()}'
         for i, (one, two) in enumerate(pairs):
             found = math.atan2(out[one, two], out[one, one]) % (2 * math.pi)
             right = 2 * 100.0 ** (-2 * i / 6)
@@ -50,9 +52,9 @@ def test_only_the_distance_counts(rotate):
 
         def score(m, n):
             return (rotate(q, torch.tensor([m]), 10000.0, layout) * rotate(k, torch.tensor([n]), 10000.0, layout)).sum().item()
-        assert abs(score(5, 2) - score(45, 42)) < 1e-09, f'layout {layout!r}: scores must depend on the distance only'
+        assert abs(score(5, 2) - score(45, 42)) < 1e-05, f'layout {layout!r}: scores must depend on the distance only'
         length = rotate(q, torch.tensor([9]), 10000.0, layout).norm()
-        assert abs(length - q.norm()) < 1e-09, f'layout {layout!r}: turning does not change lengths'
+        assert abs(length - q.norm()) < 1e-05, f'layout {layout!r}: turning does not change lengths'
 
 @test_case(points=None, hidden=True)
 def test_oracle(rotate):
@@ -67,5 +69,5 @@ def test_oracle(rotate):
             out = rotate(x, positions, base, layout)
             assert out.shape == right.shape, 'the result must have the shape of x'
             gap = (out - right).abs().max().item()
-            assert gap < 1e-09, f"differs from minillm's by {gap:.2g} with layout {layout!r}, base {base:g}: is `base` used, each row turned by its own position?"
+            assert gap < 0.0001, f"differs from minillm's by {gap:.2g} with layout {layout!r}, base {base:g}: is `base` used, each row turned by its own position?"
 

@@ -20,7 +20,11 @@ def test_three_kinds(stretch):
     assert max(slower) < 8.001 and min(slower) > 0.999, 'no pair gets faster, and none slower than divided by the factor'
     assert not all((abs(s - 8) < 1e-09 for s in slower)), 'that is position interpolation: pairs with many turns stay as they are'
     assert abs(slower[0] - 1) < 1e-09, 'a pair with 40 turns stays as it is'
+    border_32 = 1 / ((1 - 3.5 / 31) / 8 + 3.5 / 31)
+    assert abs(slower[1] - border_32) > 1e-06, "the upper border of Llama 3.1's rule is 4 turns; 32 is YaRN's"
     assert abs(slower[1] - 1) < 1e-09, 'a pair with 4.5 turns stays as it is: how is the number of turns computed?'
+    radians = (math.pi - 1) / 3
+    assert abs(slower[3] - 1 / ((1 - radians) / 8 + radians)) > 1e-06, 'trained_len * theta is an angle in radians: divide it by 2 pi to get full turns'
     assert abs(slower[3] - 8) < 1e-09 and abs(slower[4] - 8) < 1e-09, 'pairs with less than one turn are divided by the factor'
     mixed = (new[2] / theta[2]).item()
     assert abs(mixed - 1 / (0.5 * 8 + 0.5)) > 1e-06, 'mix the frequencies, not the wavelengths'

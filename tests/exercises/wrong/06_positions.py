@@ -96,6 +96,11 @@ def q2_slopes_for_eight_heads(n_heads, t, s):
     return -(2.0 ** -torch.arange(1, n_heads + 1))[:, None, None] * _back(t, s)
 
 
+def q2_no_absolute_value(n_heads, t, s):
+    ahead = torch.arange(s)[None] - (torch.arange(t) + s - t)[:, None]
+    return _slopes(n_heads)[:, None, None] * ahead
+
+
 def q2_heads_last(n_heads, t, s):
     return -_slopes(n_heads) * _back(t, s)[..., None]
 
@@ -147,6 +152,15 @@ def q3_linear(ago, n, far):
     half = n // 2
     large = (half + ((ago - half) / (far - half) * half).long()).clamp(max=n - 1)
     return _choose(ago, n, large)
+
+
+def q3_always_32_and_128(ago, n, far):
+    n, far = 32, 128
+    return _choose(ago, n, _large(ago, n, far))
+
+
+def q3_far_always_128(ago, n, far):
+    return _choose(ago, n, _large(ago, n, 128))
 
 
 def q3_floats(ago, n, far):
@@ -207,6 +221,15 @@ def q4_base_ignored(x, positions, base, layout):
 
 def q4_degrees(x, positions, base, layout):
     return _rotate(x, positions, base, layout, unit=math.pi / 180)
+
+
+def q4_in_place(x, positions, base, layout):
+    return x.copy_(_rotate(x, positions, base, layout))
+
+
+def q4_put_back_as_halves(x, positions, base, layout):
+    out = _rotate(x, positions, base, layout)
+    return torch.cat([out[:, 0::2], out[:, 1::2]], dim=1) if layout == "pairs" else out
 
 
 def q4_counts_rows_itself(x, positions, base, layout):
