@@ -251,7 +251,7 @@ def test_skip_gram_and_cbow_read_their_batch():
     assert n == 2 and torch.allclose(loss, -(log_p[0, 2] + log_p[1, 5]))
 
 
-def planted(n=1500, seed=0):
+def planted(n=1000, seed=0):
     """Sentences of a world with two axes: five kinds of thing, four attributes of each.
 
     A word is a (kind, attribute) pair; its sentence holds words that speak of its kind and words
@@ -300,7 +300,7 @@ def test_planted_analogies_are_recovered(kind, output):
     before = recovered(model, words, kinds, attributes)
     stream = encode_words(texts, words)
     steps = list(
-        train_word2vec(model, stream, words.counts, epochs=6, batch_size=128, lr=0.2, threshold=1.0)
+        train_word2vec(model, stream, words.counts, epochs=4, batch_size=128, lr=0.3, threshold=1.0)
     )
     assert [s.step for s in steps] == list(range(len(steps)))
     assert before < 0.2
