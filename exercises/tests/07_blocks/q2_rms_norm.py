@@ -11,7 +11,10 @@ def test_against_torch(rms_norm):
     torch.manual_seed(0)
     x = torch.randn(3, 7, 5, dtype=torch.float64) * 0.5 + 0.4
     weight, eps = (torch.randn(5, dtype=torch.float64), 0.02)
-    out = rms_norm(x.clone(), weight.clone(), eps)
+    given = x.clone()
+    out = rms_norm(given, weight.clone(), eps)
+    assert out is not None, 'rms_norm returned nothing: is the `return` missing?'
+    assert torch.equal(given, x), 'your function changed its input: make a new tensor, and leave x as it is'
     assert tuple(out.shape) == (3, 7, 5), f'the shape changed to {tuple(out.shape)}: keep the averaged axis with keepdim=True'
     assert out.dtype == torch.float64, f'x is float64 and the result {out.dtype}: go back to the type of x'
     square = x.square()
@@ -33,4 +36,28 @@ def test_against_torch(rms_norm):
     right = torch.nn.functional.rms_norm(x, (5,), weight, eps)
     gap = (out - right).abs().max().item()
     assert gap < 1e-09, f"differs from torch's rms_norm by {gap:.2g} on random input (in float64: no detour through float32)"
+
+@test_case(points=None, hidden=False)
+def test_any_shape(rms_norm):
+    import torch
+    torch.manual_seed(1)
+    weight = torch.randn(6, dtype=torch.float64)
+    for shape in ((6,), (4, 6), (2, 1, 3, 6)):
+        x = torch.randn(*shape, dtype=torch.float64)
+        try:
+            out = rms_norm(x.clone(), weight, 0.01)
+        except IndexError as error:
+            raise AssertionError(f'x of shape {shape} fails: the last axis is dim=-1, however many there are') from error
+        right = torch.nn.functional.rms_norm(x, (6,), weight, 0.01)
+        assert out.shape == right.shape, f'x of shape {shape} came out as {tuple(out.shape)}'
+        assert (out - right).abs().max() < 1e-09, f'wrong for x of shape {shape}: the mean runs over the last axis, dim=-1'
+
+@test_case(points=None, hidden=False)
+def test_float16(rms_norm):
+    import torch
+    x, weight = (torch.full((4,), 300.0, dtype=torch.float16), torch.ones(4, dtype=torch.float16))
+    out = rms_norm(x, weight, 1e-06)
+    gap = (out.float() - 1).abs().max().item()
+    assert gap < 0.01, f'four times 300 gives {out.tolist()}: squares overflowed in float16, compute in float32'
+    assert out.dtype == torch.float16, f'x is float16 and the result is {out.dtype}: go back to the type of x'
 

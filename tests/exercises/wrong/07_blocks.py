@@ -108,6 +108,30 @@ def q2_overflows(x, weight, eps):
     return x / _size(x, eps) * weight
 
 
+def q2_overflows_with_rsqrt(x, weight, eps):
+    return x * torch.rsqrt((x * x).mean(-1, keepdim=True) + eps) * weight
+
+
+def q2_never_casts_back(x, weight, eps):
+    wide = x.float() if x.dtype == torch.float16 else x
+    return wide / _size(wide, eps) * weight.to(wide.dtype)
+
+
+def q2_third_axis(x, weight, eps):
+    wide = x.float() if x.dtype == torch.float16 else x
+    return (wide / _size(wide, eps, dim=2) * weight).to(x.dtype)
+
+
+def q2_changes_its_input(x, weight, eps):
+    wide = x.float() if x.dtype == torch.float16 else x
+    x.copy_(wide / _size(wide, eps) * weight)
+    return x
+
+
+def q2_returns_nothing(x, weight, eps):
+    x / _size(x, eps) * weight
+
+
 def q2_stays_in_float32(x, weight, eps):
     return F.rms_norm(x.float(), x.shape[-1:], weight.float(), eps)
 
@@ -163,6 +187,11 @@ def q3_not_back_down(x, gate, up, down):
     return F.silu(x @ gate.T) * (x @ up.T)
 
 
+def q3_changes_its_input(x, gate, up, down):
+    out = (F.silu(x @ gate.T) * (x @ up.T)) @ down.T
+    return x.copy_(out)
+
+
 def q3_half_silu(x, gate, up, down):
     a = x @ gate.T
     return (0.5 * a * torch.sigmoid(a) * (x @ up.T)) @ down.T
@@ -175,6 +204,28 @@ def q4_not_repaired(x, attention, ffn, norm_1, norm_2):
     x = norm_1(x)
     x = x + attention(x)
     return x + ffn(norm_2(x))
+
+
+def q4_normalized_twice(x, attention, ffn, norm_1, norm_2):
+    x = norm_1(x)
+    x = x + attention(norm_1(x))
+    return x + ffn(norm_2(x))
+
+
+def q4_second_half_forgets(x, attention, ffn, norm_1, norm_2):
+    x = x + attention(norm_1(x))
+    x = norm_2(x)
+    return x + ffn(x)
+
+
+def q4_changes_its_input(x, attention, ffn, norm_1, norm_2):
+    x += attention(norm_1(x))
+    return x + ffn(norm_2(x))
+
+
+def q4_returns_nothing(x, attention, ffn, norm_1, norm_2):
+    x = x + attention(norm_1(x))
+    x = x + ffn(norm_2(x))
 
 
 def q4_post_norm(x, attention, ffn, norm_1, norm_2):
