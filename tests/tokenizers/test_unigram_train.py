@@ -54,9 +54,9 @@ def test_expected_counts_equal_brute_force():
         assert sum(map(math.exp, scores.values())) == pytest.approx(1, abs=1e-12)
 
 
-def likelihoods(step, n=8):
-    words = count_words(corpus.documents("sotu")[0][:1500], Rules())
-    scores, found = seed_pieces(words, 200), []
+def likelihoods(step, n=6):
+    words = count_words(corpus.documents("sotu")[0][:700], Rules())
+    scores, found = seed_pieces(words, 100), []
     for _ in range(n):
         found.append(expected_counts(scores, words)[1])
         scores = step(scores, words)
