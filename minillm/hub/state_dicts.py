@@ -1,11 +1,13 @@
 """Hugging Face state dicts in and out of a model, by the key map that the model carries."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from minillm.models.hub_format import HubFormat
+from minillm.models.hub_format import HubFormat, Layout
 
 
 def expand(hub_format: HubFormat, n_layers: int) -> dict[str, tuple[str, ...]]:
@@ -40,18 +42,43 @@ def matched(model: nn.Module, state_dict: Mapping[str, Tensor]) -> dict[str, Ten
     _check_names(pairs, given, own, hub_format)
     found: dict[str, Tensor] = {}
     for theirs, ours in pairs.items():
+        shapes = [own[name].shape for name in ours]
         tensor = given[theirs].T if theirs.endswith(hub_format.transposed) else given[theirs]
-        rows = sum(own[name].shape[0] for name in ours)
-        if tensor.shape != (rows, *own[ours[0]].shape[1:]):
+        try:
+            parts = _layout(hub_format, theirs, shapes).split(tensor, model.config)
+            fits = [part.shape for part in parts] == shapes
+        except (RuntimeError, ValueError):
+            fits = False
+        if not fits:
             raise ValueError(
                 f"{theirs} has shape {tuple(given[theirs].shape)}, which does not fit "
                 f"{' + '.join(f'{n} {tuple(own[n].shape)}' for n in ours)}; "
                 "build the model with the numbers of the checkpoint's config.json"
             )
         check_finite(theirs, tensor, own[ours[0]].dtype)
-        parts = tensor.split([own[name].shape[0] for name in ours])
         found |= zip(ours, parts, strict=True)
     return found
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """The layout of most tensors: ours one below the other, `rows` of each; a `Layout`."""
+
+    rows: tuple[int, ...]
+
+    def split(self, tensor: Tensor, config: Any) -> tuple[Tensor, ...]:
+        """Cut the first axis; RuntimeError unless its length is the sum of the rows."""
+        return tensor.split(self.rows)
+
+    def join(self, parts: tuple[Tensor, ...], config: Any) -> Tensor:
+        """Stack along the first axis."""
+        return torch.cat(parts)
+
+
+def _layout(hub_format: HubFormat, theirs: str, shapes: Sequence[torch.Size]) -> Layout:
+    """How their tensor of this name holds ours of these shapes."""
+    given = (layout for end, layout in hub_format.layouts.items() if theirs.endswith(end))
+    return next(given, SideBySide(tuple(shape[0] for shape in shapes)))
 
 
 @torch.no_grad()
@@ -79,7 +106,9 @@ def to_hf(model: nn.Module) -> dict[str, Tensor]:
     hub_format, own = model.hub_format, model.state_dict()
     out = {}
     for theirs, ours in expand(hub_format, model.config.n_layers).items():
-        tensor = torch.cat([own[name] for name in ours])
+        parts = tuple(own[name] for name in ours)
+        layout = _layout(hub_format, theirs, [part.shape for part in parts])
+        tensor = layout.join(parts, model.config)
         tensor = tensor.T if theirs.endswith(hub_format.transposed) else tensor
         out[theirs] = tensor.clone(memory_format=torch.contiguous_format)
     return out | {name: out[source] for name, source in hub_format.tied.items()}

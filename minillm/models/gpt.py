@@ -4,18 +4,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import nn
 
+from minillm.models.causal_lm import CausalLM
 from minillm.models.hub_format import HubFormat
-from minillm.nn.attention import Cache, MultiHeadAttention, padding_mask
+from minillm.nn.attention import MultiHeadAttention
 from minillm.nn.blocks import PostNormBlock, PreNormBlock
 from minillm.nn.ffn import FeedForward
 from minillm.nn.linear import check_dropout, check_sizes
 from minillm.nn.norms import LayerNorm
 from minillm.nn.ops import Ops
-from minillm.nn.positions import LearnedPositions, look_up
+from minillm.nn.positions import LearnedPositions
 
 
 @dataclass(frozen=True)
@@ -156,7 +155,7 @@ GPT2_FORMAT = HubFormat(
 )
 
 
-class GPT(nn.Module):
+class GPT(CausalLM):
     """Token and position vectors, L causal blocks, and the token table again as output layer.
 
     `block`, `final_norm` and `init` tell GPT-1 from GPT-2; `hub_format` says how checkpoints name
@@ -173,106 +172,34 @@ class GPT(nn.Module):
         hub_format: HubFormat = GPT2_FORMAT,
         ops: Ops | None = None,
     ) -> None:
-        super().__init__()
         if not isinstance(config, GPTConfig):
             raise ValueError(f"config is {config!r:.60}; write GPT(GPTConfig(...)), or gpt2()")
         c, ops = config, ops or Ops()
-        self.config, self.hub_format = config, hub_format
-        self.tokens = nn.Embedding(c.vocab_size, c.d_model)
-        self.positions = LearnedPositions(c.max_seq_len, c.d_model)
-        self.dropout = nn.Dropout(c.dropout) if c.dropout > 0 else nn.Identity()
-        self.blocks = nn.ModuleList(
-            block(
-                MultiHeadAttention(
-                    c.d_model,
-                    c.n_heads,
-                    dropout=c.dropout,
-                    attention=ops.attention,
-                    linear=ops.linear,
-                ),
-                FeedForward(c.d_model, c.d_ff, activation=ops.gelu_tanh, linear=ops.linear),
-                LayerNorm(c.d_model, eps=c.norm_eps, op=ops.layer_norm),
-                LayerNorm(c.d_model, eps=c.norm_eps, op=ops.layer_norm),
-                dropout=c.dropout,
+
+        def norm() -> nn.Module:
+            return LayerNorm(c.d_model, eps=c.norm_eps, op=ops.layer_norm)
+
+        def attention() -> nn.Module:
+            return MultiHeadAttention(
+                c.d_model, c.n_heads, dropout=c.dropout, attention=ops.attention, linear=ops.linear
             )
-            for _ in range(c.n_layers)
+
+        def ffn() -> nn.Module:
+            return FeedForward(c.d_model, c.d_ff, activation=ops.gelu_tanh, linear=ops.linear)
+
+        super().__init__(
+            c,
+            (
+                block(attention(), ffn(), norm(), norm(), dropout=c.dropout)
+                for _ in range(c.n_layers)
+            ),
+            final_norm=norm() if final_norm else None,
+            positions=LearnedPositions(c.max_seq_len, c.d_model),
+            dropout=c.dropout,
+            hub_format=hub_format,
+            ops=ops,
         )
-        norm = LayerNorm(c.d_model, eps=c.norm_eps, op=ops.layer_norm)
-        self.final_norm = norm if final_norm else nn.Identity()
-        self.linear = ops.linear
         init(self)
-
-    def forward(
-        self,
-        tokens: Int[Tensor, "b t"],
-        *,
-        positions: Int[Tensor, "b t"] | None = None,
-        attention_mask: Bool[Tensor, "b s"] | None = None,
-        cache: Cache | None = None,
-        last_only: bool = False,
-    ) -> Float[Tensor, "b n v"]:
-        """Logits of the next token after each of `tokens` (only after the last with `last_only`).
-
-        `attention_mask` is False at padding and covers the cached positions too. Padding on the
-        left needs `positions` as well (by default cache.length + 0, 1, 2, …). A pass that fails
-        or is interrupted leaves the cache as it was.
-        """
-        start = 0 if cache is None else cache.length
-        self._check(tokens, positions, attention_mask, start)
-        if cache is not None:
-            self._check_cache(cache)
-        if positions is None:
-            positions = torch.arange(start, start + tokens.shape[1], device=tokens.device)[None]
-        mask = None if attention_mask is None else padding_mask(attention_mask)
-        x = look_up(self.tokens.weight, tokens, "token ids") + self.positions(positions)
-        x = self.dropout(x)
-        try:
-            for i, block in enumerate(self.blocks):
-                x = block(x, mask=mask, causal=True, cache=None if cache is None else cache[i])
-            x = self.final_norm(x[:, -1:] if last_only else x)
-            return self.linear(x, self.tokens.weight)
-        except BaseException:  # Ctrl-C too: some layers hold the new keys, others do not
-            if hasattr(cache, "rollback"):
-                cache.rollback(start)
-            raise
-
-    def _check_cache(self, cache: Cache) -> None:
-        n_layers = getattr(cache, "n_layers", self.config.n_layers)
-        if n_layers != self.config.n_layers:
-            raise ValueError(
-                f"the cache has {n_layers} layers and the model {self.config.n_layers}: build it "
-                "by ContiguousCache.for_model(model)"
-            )
-
-    def _check(
-        self, tokens: Tensor, positions: Tensor | None, attention_mask: Tensor | None, start: int
-    ) -> None:
-        if not isinstance(tokens, Tensor):
-            raise ValueError(f"tokens is {tokens!r:.60}; write `torch.tensor(tokens)`")
-        if tokens.ndim != 2 or tokens.numel() == 0:
-            raise ValueError(
-                f"tokens must have shape (batch ≥ 1, length ≥ 1), got {tuple(tokens.shape)}; "
-                "write `tokens[None]` for a single sequence"
-            )
-        end = start + tokens.shape[1]
-        if positions is None and end > self.config.max_seq_len:
-            raise ValueError(
-                f"{end} positions exceed max_seq_len {self.config.max_seq_len}; "
-                "cut the input, or build the model with a longer max_seq_len"
-            )
-        for name, given in (("positions", positions), ("attention_mask", attention_mask)):
-            if given is not None and not isinstance(given, Tensor):
-                raise ValueError(f"{name} is {given!r:.60}; write `torch.tensor({name})`")
-        fitting = ((1, tokens.shape[1]), tokens.shape)
-        if positions is not None and positions.shape not in fitting:
-            raise ValueError(
-                f"positions {tuple(positions.shape)} must match tokens {tuple(tokens.shape)}"
-            )
-        if attention_mask is not None and attention_mask.shape != (tokens.shape[0], end):
-            raise ValueError(
-                f"attention_mask must be {(tokens.shape[0], end)} (cached and new positions), "
-                f"got {tuple(attention_mask.shape)}"
-            )
 
 
 GPT2_SIZES = {

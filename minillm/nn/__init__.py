@@ -45,7 +45,14 @@ from minillm.nn.positions import (
     sinusoidal,
 )
 from minillm.nn.recurrent import GRUCell, LSTMCell, Recurrent, RecurrentLayer, RNNCell
-from minillm.nn.relative import RelativeBias, alibi_bias, alibi_slopes, distances, t5_buckets
+from minillm.nn.relative import (
+    RelativeBias,
+    alibi_attention,
+    alibi_bias,
+    alibi_slopes,
+    distances,
+    t5_buckets,
+)
 from minillm.nn.rotary import (
     Rotary,
     halves_to_pairs,
@@ -98,6 +105,7 @@ __all__ = [
     "SandwichNormBlock",
     "SinusoidalPositions",
     "SparseAttention",
+    "alibi_attention",
     "alibi_bias",
     "alibi_slopes",
     "attention_weights",

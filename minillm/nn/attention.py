@@ -159,7 +159,8 @@ def scaled_dot_product_attention(
 class MultiHeadAttention(nn.Module):
     """Concat(head₁ … headₕ) Wᴼ, headᵢ = Attention(x Wᵢ^Q, m Wᵢ^K, m Wᵢ^V) (Vaswani et al., 3.2.2).
 
-    m is x itself, or another sequence in cross-attention. `n_kv_heads` = 1 is multi-query
+    m is x itself, or another sequence in cross-attention. `output_bias` is as `bias` unless given
+    (Qwen2 has biases on queries, keys and values only). `n_kv_heads` = 1 is multi-query
     attention (Shazeer 2019), 1 < n_kv_heads < n_heads grouped-query (Ainslie et al. 2023).
     `dropout` acts on the weights while training. `query_norm` and `key_norm` act on each head's
     vectors, then `rotary(vectors, positions)` turns them; cached keys are stored after both.
@@ -175,6 +176,7 @@ class MultiHeadAttention(nn.Module):
         n_kv_heads: int | None = None,
         d_head: int | None = None,
         bias: bool = True,
+        output_bias: bool | None = None,
         dropout: float = 0.0,
         query_norm: nn.Module | None = None,
         key_norm: nn.Module | None = None,
@@ -201,7 +203,8 @@ class MultiHeadAttention(nn.Module):
         self.query = Linear(d_model, n_heads * self.d_head, bias=bias, op=linear)
         self.key = Linear(d_model, n_kv_heads * self.d_head, bias=bias, op=linear)
         self.value = Linear(d_model, n_kv_heads * self.d_head, bias=bias, op=linear)
-        self.output = Linear(n_heads * self.d_head, d_model, bias=bias, op=linear)
+        output_bias = bias if output_bias is None else output_bias
+        self.output = Linear(n_heads * self.d_head, d_model, bias=output_bias, op=linear)
 
     def forward(
         self,

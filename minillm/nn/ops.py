@@ -24,6 +24,7 @@ class Ops:
     layer_norm: Callable[..., Tensor] = norms.layer_norm
     rms_norm: Callable[..., Tensor] = norms.rms_norm
     gelu_tanh: Callable[[Tensor], Tensor] = ffn.gelu_tanh
+    swiglu: Callable[[Tensor, Tensor], Tensor] = ffn.swiglu
     cross_entropy: Callable[..., Tensor] = losses.cross_entropy
     linear: Callable[..., Tensor] = linear
 
@@ -75,6 +76,11 @@ def torch_gelu_tanh(x: Tensor) -> Tensor:
     return F.gelu(x, approximate="tanh")
 
 
+def torch_swiglu(gate: Tensor, up: Tensor) -> Tensor:
+    """`swiglu` with PyTorch's kernel for the SiLU."""
+    return F.silu(gate) * up
+
+
 def torch_cross_entropy(
     logits: Tensor,
     targets: Tensor,
@@ -120,6 +126,7 @@ TORCH_OPS = Ops(
     layer_norm=torch_layer_norm,
     rms_norm=torch_rms_norm,
     gelu_tanh=torch_gelu_tanh,
+    swiglu=torch_swiglu,
     cross_entropy=torch_cross_entropy,
     linear=torch_linear,
 )

@@ -5,11 +5,14 @@ scores, `attention(..., bias=...)`; it needs no vector per position, so any leng
 """
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from minillm.nn.attention import scaled_dot_product_attention
 from minillm.nn.linear import check_sizes
 
 
@@ -96,14 +99,49 @@ def alibi_slopes(n_heads: int) -> Float[Tensor, " h"]:
 
 
 def alibi_bias(
-    distance: Int[Tensor, "*b t s"], slopes: Float[Tensor, " h"]
+    distance: Int[Tensor, "*b t s"],
+    slopes: Float[Tensor, " h"],
+    dtype: torch.dtype | None = None,
 ) -> Float[Tensor, "*b h t s"]:
     """−slope · |distance|: the farther a key, the lower its score (Press et al. 2022, 3).
 
-    Adding the same number to all scores of a query changes nothing, so slope · key position, as
-    BLOOM has it, is the same under a causal mask. Given in the default dtype.
+    Adding the same number to all scores of a query changes nothing, so slope · key position, as in
+    BLOOM, is the same under a causal mask. In PyTorch's default dtype unless `dtype` is given.
     """
     if slopes.ndim != 1:
         raise ValueError(f"slopes must be one number a head, got shape {tuple(slopes.shape)}")
     bias = -slopes.to(distance.device)[:, None, None] * distance.abs()[..., None, :, :]
-    return bias.to(torch.get_default_dtype())
+    return bias.to(dtype or torch.get_default_dtype())
+
+
+def alibi_attention(
+    n_heads: int,
+    *,
+    attention: Callable[..., Tensor] = scaled_dot_product_attention,
+    strength: float | int = 1.0,
+) -> Callable[..., Tensor]:
+    """The operation `attention` with ALiBi's bias on the scores of its `n_heads` heads.
+
+    To hand in as `MultiHeadAttention(attention=…)`. The bias counts tokens between query and key,
+    so padding and a cache change nothing. Falcon adds the bias before the scores are divided by √p:
+    there `strength` is 1/√p.
+    """
+    slopes = alibi_slopes(n_heads) * strength
+
+    def attend(
+        q: Float[Tensor, "b h t p"],
+        k: Float[Tensor, "b g s p"],
+        v: Float[Tensor, "b g s p"],
+        mask: Bool[Tensor, "*#bh #t s"] | None = None,
+        *,
+        bias: Float[Tensor, "*#bh #t #s"] | None = None,
+        **options: Any,
+    ) -> Float[Tensor, "b h t p"]:
+        """softmax(q kᵀ · scale − slope · distance + bias) v."""
+        if q.shape[1] != n_heads:
+            raise ValueError(f"q has {q.shape[1]} heads and the bias {n_heads}: give as many")
+        distance = distances(q.shape[2], k.shape[2], device=q.device)
+        near = alibi_bias(distance, slopes, q.dtype)
+        return attention(q, k, v, mask, bias=near if bias is None else near + bias, **options)
+
+    return attend

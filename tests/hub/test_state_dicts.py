@@ -1,8 +1,12 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
+from torch import nn
 
 from minillm.hub import load_hf, to_hf
 from minillm.models.gpt import gpt1, gpt2
+from minillm.models.hub_format import HubFormat, Layout
 
 SIZES = {"vocab_size": 13, "max_seq_len": 7, "d_model": 6, "n_layers": 2, "n_heads": 2}
 
@@ -128,3 +132,32 @@ def test_other_depths_and_other_families_are_refused():
         load_hf(gpt2(**SIZES | {"n_layers": 1}), to_hf(model()))
     with pytest.raises(ValueError, match="not a OpenAIGPTLMHeadModel"):
         load_hf(gpt1(**SIZES), to_hf(model(gpt2)))
+
+
+class Interleaved:
+    """Rows of two tensors in turn: a layout that is not side by side."""
+
+    def split(self, tensor, config):
+        return tensor[0::2], tensor[1::2]
+
+    def join(self, parts, config):
+        return torch.stack(parts, dim=1).flatten(0, 1)
+
+
+def test_a_layout_of_ones_own_splits_and_joins():
+    assert isinstance(Interleaved(), Layout)
+    model = nn.Module()
+    model.first, model.second = nn.Linear(3, 4, bias=False), nn.Linear(3, 4, bias=False)
+    model.config = SimpleNamespace(n_layers=1)
+    model.hub_format = HubFormat(
+        keys={"both.weight": ("first.weight", "second.weight")},
+        layouts={"both.weight": Interleaved()},
+        config={},
+        fixed={"architectures": ["Pair"]},
+    )
+    theirs = torch.randn(8, 3)
+    load_hf(model, {"both.weight": theirs})
+    assert torch.equal(model.first.weight, theirs[0::2])
+    assert torch.equal(to_hf(model)["both.weight"], theirs)
+    with pytest.raises(ValueError, match="does not fit"):
+        load_hf(model, {"both.weight": theirs[:6]})

@@ -183,7 +183,7 @@ def test_a_block_of_ones_own_can_be_handed_in():
             super().__init__()
             self.attention, self.ffn = attention, ffn
 
-        def forward(self, x, *, mask, causal, cache):
+        def forward(self, x, *, mask, causal, positions, cache):
             return x
 
     model = GPT(GPTConfig(**SIZES), block=Silent)

@@ -4,13 +4,16 @@ import pytest
 import torch
 
 from minillm.nn import (
+    TORCH_OPS,
     MultiHeadAttention,
     RelativeBias,
+    alibi_attention,
     alibi_bias,
     alibi_slopes,
     attention_weights,
     causal_mask,
     distances,
+    scaled_dot_product_attention,
     t5_buckets,
 )
 
@@ -153,3 +156,30 @@ def test_errors_name_the_value(call, message):
 def test_dtype_follows_the_default():
     assert alibi_bias(distances(3), alibi_slopes(2)).dtype == torch.float32
     assert math.isclose(alibi_slopes(2)[0].item(), 2**-4)
+
+
+def test_alibi_attention_adds_its_bias_with_grouped_heads_a_cache_and_padding():
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(2, n, 7, 5, dtype=torch.float64) for n in (4, 2, 2))
+    near = alibi_bias(distances(7), alibi_slopes(4), torch.float64)
+    more = torch.randn(7, 7, dtype=torch.float64)
+    mask = torch.ones(2, 1, 1, 7, dtype=torch.bool)
+    mask[0, ..., :2] = False
+    op = alibi_attention(4)
+    expected = scaled_dot_product_attention(q, k, v, mask, bias=near + more, causal=True)
+    torch.testing.assert_close(op(q, k, v, mask, bias=more, causal=True), expected)
+    plain = scaled_dot_product_attention(q, k, v, mask, bias=near, causal=True)
+    last = op(q[:, :, -1:], k, v, mask, causal=True)
+    torch.testing.assert_close(last, plain[:, :, -1:])
+    fused = alibi_attention(4, attention=TORCH_OPS.attention)(q, k, v, mask, causal=True)
+    torch.testing.assert_close(fused, plain)
+    weaker = alibi_attention(4, strength=5**-0.5)(q, k, v, causal=True)
+    scores = (q @ k.repeat_interleave(2, dim=1).mT + near) * 5**-0.5
+    weights = scores.masked_fill(~causal_mask(7), -torch.inf).softmax(-1)
+    torch.testing.assert_close(weaker, weights @ v.repeat_interleave(2, dim=1))
+
+
+def test_alibi_attention_names_a_wrong_number_of_heads():
+    q = torch.randn(1, 3, 2, 4)
+    with pytest.raises(ValueError, match="3 heads and the bias 4"):
+        alibi_attention(4)(q, q, q, causal=True)
