@@ -40,27 +40,42 @@ class Explorer:
     """What `explore` returns: live widgets where a kernel runs, a self-contained page elsewhere."""
 
     def __init__(
-        self, fn: Callable, alt: str, choices: Mapping[str, Sequence], frames: Sequence[str]
+        self,
+        fn: Callable,
+        alt: str,
+        choices: Mapping[str, Sequence],
+        frames: Sequence[str],
+        first: Mapping[str, int],
     ) -> None:
-        self.fn, self.alt, self.choices = fn, alt, dict(choices)
-        self.html = page(alt, self.choices, frames)
+        self.fn, self.alt, self.choices, self.first = fn, alt, dict(choices), dict(first)
+        self.html = page(alt, self.choices, frames, self.first)
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, object]:
         bundle = {"text/plain": repr(self), "text/html": self.html}
-        widget = None if "google.colab" in sys.modules else live(self.fn, self.alt, self.choices)
+        widget = None if "google.colab" in sys.modules else self._live()
         return bundle if widget is None else widget._repr_mimebundle_() | bundle
+
+    def _live(self) -> object | None:
+        return live(self.fn, self.alt, self.choices, self.first)
 
     def __repr__(self) -> str:
         names = ", ".join(self.choices)
         return f"[interactive figure over {names}: {self.alt}]"
 
 
-def explore(fn: Callable[..., object], *, alt: str, **choices: Sequence[object]) -> Explorer:
+def explore(
+    fn: Callable[..., object],
+    *,
+    alt: str,
+    start: Mapping[str, object] | None = None,
+    **choices: Sequence[object],
+) -> Explorer:
     """Return an interactive figure of `fn(**setting)` over one or two lists of `choices`.
 
     `fn` returns a matplotlib figure, an HTML string or an object with `_repr_html_`. Numbers get a
-    slider, everything else a menu; the first value of each list is shown first. Example:
-    `explore(draw, alt="Bars: how temperature reshapes a distribution", temperature=[0.5, 1, 2])`.
+    slider, everything else a menu. Shown first: the values that `start` names, otherwise the first
+    of each list. Example: `explore(draw, alt="Bars: how temperature reshapes a distribution",
+    start={"temperature": 1}, temperature=[0.5, 1, 2])`.
     """
     check_alt(alt)
     values = {name: list(options) for name, options in choices.items()}
@@ -69,6 +84,7 @@ def explore(fn: Callable[..., object], *, alt: str, **choices: Sequence[object])
             f"explore() takes one or two non-empty lists of choices, not {list(values)}; "
             "fix the other arguments inside fn"
         )
+    first = starting_places(values, start or {})
     settings = [dict(zip(values, s, strict=True)) for s in itertools.product(*values.values())]
     if len(settings) > MAX_FRAMES:
         raise ValueError(f"{len(settings)} frames are too many to store; use at most {MAX_FRAMES}")
@@ -88,7 +104,20 @@ def explore(fn: Callable[..., object], *, alt: str, **choices: Sequence[object])
     for result in results:
         if isinstance(result, Figure):
             close(result)
-    return Explorer(fn, alt, values, frames)
+    return Explorer(fn, alt, values, frames, first)
+
+
+def starting_places(choices: Mapping[str, Sequence], start: Mapping[str, object]) -> dict[str, int]:
+    """Return the place in its list of each choice that is shown first; ValueError if not there."""
+    for name, value in start.items():
+        if name not in choices:
+            raise ValueError(f"start names {name!r}; the choices are {', '.join(choices)}")
+        if value not in list(choices[name]):
+            raise ValueError(f"start has {name}={value!r}; choose from {list(choices[name])}")
+    return {
+        name: list(values).index(start[name]) if name in start else 0
+        for name, values in choices.items()
+    }
 
 
 def frame(result: object, alt: str, *, colors: int = 256, scale: float = 2.0) -> str:
@@ -104,23 +133,29 @@ def frame(result: object, alt: str, *, colors: int = 256, scale: float = 2.0) ->
     return text
 
 
-def page(alt: str, choices: Mapping[str, Sequence], frames: Sequence[str]) -> str:
-    """Return the self-contained HTML: one control a choice, all frames, the first one visible."""
-    key = hashlib.sha256("\0".join([alt, repr(choices), *frames]).encode()).hexdigest()[:12]
-    controls = "".join(_control(name, values) for name, values in choices.items())
+def page(
+    alt: str, choices: Mapping[str, Sequence], frames: Sequence[str], first: Mapping[str, int]
+) -> str:
+    """Return the self-contained HTML: one control a choice, all frames, that of `first` visible."""
+    content = "\0".join([alt, repr(choices), repr(first), *frames])
+    key = hashlib.sha256(content.encode()).hexdigest()[:12]
+    controls = "".join(_control(name, values, first[name]) for name, values in choices.items())
+    visible = 0
+    for name, values in choices.items():
+        visible = visible * len(values) + first[name]
     shown = "".join(
-        f'<div class="minillm-frame"{" hidden" if i else ""}>{one}</div>'
+        f'<div class="minillm-frame"{"" if i == visible else " hidden"}>{one}</div>'
         for i, one in enumerate(frames)
     )
     title = html.escape(alt, quote=True)
-    note = "<noscript>Without JavaScript only the first setting is shown.</noscript>"
+    note = "<noscript>Without JavaScript only this setting is shown.</noscript>"
     return (
         f'{_CSS}<div class="minillm-explore" id="explore-{key}" role="group" '
         f'aria-label="{title}"><div>{controls}{note}</div>{shown}</div>'
     )
 
 
-def _control(name: str, values: Sequence) -> str:
+def _control(name: str, values: Sequence, first: int) -> str:
     """Return a labelled slider (numbers) or menu (anything else) over the places of `values`."""
     words = html.escape(name.replace("_", " "))
     labels = [label(value) for value in values]
@@ -129,12 +164,13 @@ def _control(name: str, values: Sequence) -> str:
         said = html.escape(json.dumps(labels), quote=True)
         return (
             f'<label><span>{words}</span><input type="range" min="0" max="{len(values) - 1}" '
-            f'step="1" value="0" {common} data-labels="{said}" '
-            f'aria-valuetext="{html.escape(labels[0])}" oninput="{_CHOOSE}">'
-            f"<output>{html.escape(labels[0])}</output></label>"
+            f'step="1" value="{first}" {common} data-labels="{said}" '
+            f'aria-valuetext="{html.escape(labels[first])}" oninput="{_CHOOSE}">'
+            f"<output>{html.escape(labels[first])}</output></label>"
         )
     options = "".join(
-        f'<option value="{i}">{html.escape(x)}</option>' for i, x in enumerate(labels)
+        f'<option value="{i}"{" selected" if i == first else ""}>{html.escape(x)}</option>'
+        for i, x in enumerate(labels)
     )
     menu = f'<select {common} onchange="{_CHOOSE}">{options}</select>'
     return f"<label><span>{words}</span>{menu}</label>"
@@ -153,7 +189,9 @@ def describe(setting: Mapping[str, object]) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {label(v)}" for name, v in setting.items())
 
 
-def live(fn: Callable, alt: str, choices: Mapping[str, Sequence]) -> object | None:
+def live(
+    fn: Callable, alt: str, choices: Mapping[str, Sequence], first: Mapping[str, int] | None = None
+) -> object | None:
     """Return ipywidgets that draw each setting by calling `fn`, or None where there are none."""
     try:
         import ipywidgets
@@ -165,6 +203,7 @@ def live(fn: Callable, alt: str, choices: Mapping[str, Sequence]) -> object | No
     sliders = {
         name: ipywidgets.SelectionSlider(
             options=[(label(v), i) for i, v in enumerate(values)],
+            value=(first or {}).get(name, 0),
             description=name.replace("_", " "),
             style={"description_width": "initial"},
         )

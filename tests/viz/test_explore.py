@@ -35,8 +35,25 @@ def test_numbers_get_a_slider_and_words_a_menu():
     assert 'value="0"' in slider
     assert "<output>0.5</output>" in page
     assert "10,000" in page
-    assert re.findall(r'<option value="\d">(.)</option>', page) == ["x", "y"]
+    assert re.findall(r'<option value="\d"[^>]*>(.)</option>', page) == ["x", "y"]
     assert "<label><span>a</span>" in page
+
+
+def test_start_chooses_the_frame_that_is_seen_first():
+    page = explore(product, alt=ALT, start={"a": 2, "b": "y"}, a=[1, 2, 3], b=["x", "y"]).html
+    seen = [text for hidden, text in frames_of(page) if not hidden]
+    assert seen == ["<b>2*y</b>"]
+    assert 'value="1"' in re.search(r'<input type="range"[^>]*>', page).group()
+    assert "<output>2</output>" in page
+    assert re.findall(r'<option value="(\d)" selected>', page) == ["1"]
+    only = explore(product, alt=ALT, start={"b": "y"}, a=[1, 2], b=["x", "y"]).html
+    assert [text for hidden, text in frames_of(only) if not hidden] == ["<b>1*y</b>"]
+
+
+@pytest.mark.parametrize(("start", "said"), [({"c": 1}, "choices are a, b"), ({"a": 9}, "a=9")])
+def test_a_start_that_is_no_choice_is_refused(start, said):
+    with pytest.raises(ValueError, match=said):
+        explore(product, alt=ALT, start=start, a=[1, 2], b=["x", "y"])
 
 
 def test_booleans_are_a_menu_not_a_slider():
@@ -95,6 +112,8 @@ def test_in_a_kernel_widgets_draw_each_setting_afresh(monkeypatch):
     box = live(product, ALT, {"a": [1, 2, 3], "b": ["x", "y"]})
     first, second, picture = box.children
     assert picture.value == "<b>1*x</b>"
+    started = live(product, ALT, {"a": [1, 2, 3], "b": ["x", "y"]}, {"a": 1, "b": 1})
+    assert started.children[-1].value == "<b>2*y</b>"
     first.value, second.value = 2, 1
     assert picture.value == "<b>3*y</b>"
     shown = explore(product, alt=ALT, a=[1, 2])
