@@ -46,16 +46,23 @@ def look_up(
 
 
 class LearnedPositions(nn.Module):
-    """One trained vector per position, as in GPT and BERT; longer inputs are an error."""
+    """One trained vector per position, as in GPT and BERT; longer inputs are an error.
 
-    def __init__(self, max_seq_len: int, d_model: int) -> None:
+    Position 0 has row `offset` of the table: RoBERTa and BART keep two rows before it, which
+    no token uses.
+    """
+
+    def __init__(self, max_seq_len: int, d_model: int, *, offset: int = 0) -> None:
         super().__init__()
         check_sizes(max_seq_len=max_seq_len, d_model=d_model)
-        self.weight = nn.Parameter(torch.randn(max_seq_len, d_model) * 0.02)
+        self.offset = offset
+        self.weight = nn.Parameter(torch.randn(max_seq_len + offset, d_model) * 0.02)
 
     def forward(self, positions: Int[Tensor, "b t"]) -> Float[Tensor, "b t d"]:
         """Return the vectors of `positions`."""
-        return look_up(self.weight, positions, "positions")
+        if self.offset == 0:
+            return look_up(self.weight, positions, "positions")
+        return look_up(self.weight[self.offset :], positions, "positions")
 
 
 class SinusoidalPositions(nn.Module):
