@@ -279,6 +279,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "llamafactory-data",
         "minilm-l6",
         "smollm2-135m-instruct",
+        "eval-suites",
     ),
 }
 
