@@ -2,9 +2,7 @@
 
 import json
 import os
-import sys
-from collections.abc import Callable, Mapping
-from dataclasses import fields
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +11,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from minillm.hub.configs import config_fields, hf_config, names_of
+from minillm.hub.families import Family, family_of
 from minillm.hub.safetensors_header import bad, read_header
 from minillm.hub.state_dicts import check_finite, copy_in, matched, to_hf
-from minillm.models.gpt import gpt1, gpt2
 from minillm.models.hub_format import HubFormat
 from minillm.nn.ops import Ops
-
-PRESETS: dict[str, Callable[..., nn.Module]] = {"openai-gpt": gpt1, "gpt2": gpt2}
 
 
 def save_pretrained(model: nn.Module, folder: str | Path) -> None:
@@ -29,9 +26,7 @@ def save_pretrained(model: nn.Module, folder: str | Path) -> None:
     leaves an older checkpoint in `folder` as it was. Weights that are not finite are a ValueError.
     """
     config = hf_config(model)
-    tensors = to_hf(model)
-    for name in model.hub_format.tied:
-        del tensors[name]
+    tensors = to_hf(model, tied=False)
     for name, tensor in tensors.items():
         check_finite(name, tensor)
     folder = Path(folder)
@@ -60,7 +55,7 @@ def load_pretrained(folder: str | Path, *, ops: Ops | None = None) -> nn.Module:
             raise ValueError(f"{file} is missing; a checkpoint folder has both files")
     header = read_header(tensor_file)
     try:
-        preset, numbers, template = _template(_read_config(config_file), header)
+        family, numbers, template = _template(_read_config(config_file), header)
     except ValueError as error:
         raise ValueError(f"{config_file}: {error}") from error
     try:
@@ -69,64 +64,9 @@ def load_pretrained(folder: str | Path, *, ops: Ops | None = None) -> nn.Module:
         raise bad(tensor_file, str(error)) from error
     except ValueError as error:
         raise ValueError(f"{tensor_file}: {error}") from error
-    model = preset(ops=ops, **numbers)
+    model = family.preset(ops=ops, **numbers)
     copy_in(model, values)
     return model.eval()
-
-
-def hf_config(model: nn.Module) -> dict[str, Any]:
-    """Return the settings under which transformers builds the same model."""
-    ours = {theirs: getattr(model.config, name) for theirs, name in model.hub_format.config.items()}
-    if "n_inner" not in ours and model.config.d_ff != 4 * model.config.d_model:
-        raise ValueError(
-            f"d_ff {model.config.d_ff} cannot be exported: this format knows only 4 · d_model"
-        )
-    dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
-    # the end-of-text ids belong to the tokenizer; null keeps transformers from assuming GPT-2's
-    return {
-        **model.hub_format.fixed,
-        **ours,
-        "dtype": dtype,
-        "bos_token_id": None,
-        "eos_token_id": None,
-    }
-
-
-def config_fields(
-    hub_format: HubFormat, config: Mapping[str, Any], kinds: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return our config's fields from theirs; ValueError for a setting this model does not have.
-
-    `kinds` are the types of our fields: a whole number is at least 1, any other finite and ≥ 0.
-    """
-    for name, value in hub_format.fixed.items():
-        if name in config and config[name] != value and name != "architectures":
-            raise ValueError(f"{name}={config[name]!r:.80} is not supported, only {value!r}")
-    found: dict[str, Any] = {}
-    for theirs, ours in hub_format.config.items():
-        if theirs not in config:
-            continue
-        value = _checked(theirs, config[theirs], kinds[ours])
-        if found.setdefault(ours, value) != value:
-            raise ValueError(
-                f"{theirs}={value!r} differs from {found[ours]!r}; "
-                f"this model has one {ours} for all"
-            )
-    return found
-
-
-def _checked(name: str, value: Any, kind: Any) -> int | float | None:
-    if value is None and kind == int | None:
-        return None
-    if kind in (int, int | None):
-        good = type(value) is int and value >= 1
-        wanted = "a whole number, at least 1"
-    else:
-        good = type(value) in (int, float) and 0 <= value <= sys.float_info.max
-        wanted = "a finite number, 0 or more"
-    if not good:
-        raise ValueError(f"{name}={value!r:.80} is not {wanted}; correct it or copy the file again")
-    return float(value) if kind is float else value
 
 
 def _read_config(file: Path) -> dict[str, Any]:
@@ -134,33 +74,30 @@ def _read_config(file: Path) -> dict[str, Any]:
         config = json.loads(file.read_text("utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"it is not JSON: {error}; copy it again") from error
-    kind = config.get("model_type") if isinstance(config, dict) else config
-    if not isinstance(config, dict) or not isinstance(kind, str) or kind not in PRESETS:
-        raise ValueError(f"model_type {kind!r:.80} is not known here; known: {', '.join(PRESETS)}")
+    if not isinstance(config, dict):
+        raise ValueError(f"it holds {config!r:.80}, not an object; copy it again")
     return config
 
 
 def _template(
     config: dict[str, Any], header: Mapping[str, Any]
-) -> tuple[Callable[..., nn.Module], dict[str, Any], nn.Module]:
-    """The preset, its arguments, and the model on the meta device: shapes without memory."""
-    preset = PRESETS[config["model_type"]]
-    with torch.device("meta"):
-        tiny = preset(vocab_size=1, max_seq_len=1, d_model=1, n_layers=1, n_heads=1)
-        kinds = {field.name: field.type for field in fields(tiny.config)}
-        numbers = config_fields(tiny.hub_format, config, kinds)
-        layers = _count_layers(tiny.hub_format, header)
-        theirs = next(k for k, v in tiny.hub_format.config.items() if v == "n_layers")
-        if numbers.get("n_layers", layers) != layers:  # before building: it may be 10⁷
-            raise ValueError(
-                f"{theirs}={numbers['n_layers']}, but the tensors are those of {layers} layers; "
-                "copy both files from the same checkpoint"
-            )
-        try:
-            return preset, numbers, preset(**numbers)
-        except (RuntimeError, OverflowError, TypeError) as error:  # sizes beyond 64 bits
-            reason = str(error).splitlines()[0]
-            raise ValueError(f"{numbers} describe no model: {reason:.120}; correct them") from error
+) -> tuple[Family, dict[str, Any], nn.Module]:
+    """The family, the preset's arguments, and the model on the meta device: without memory."""
+    family = family_of(config)
+    numbers = config_fields(family.hub_format, config, family.config)
+    layers = _count_layers(family.hub_format, header)
+    if numbers.get("n_layers", layers) != layers:  # before building: it may be 10⁷
+        names = names_of(family.hub_format, "n_layers")
+        raise ValueError(
+            f"{names}={numbers['n_layers']}, but the tensors are those of {layers} layers; "
+            "copy both files from the same checkpoint"
+        )
+    try:
+        with torch.device("meta"):
+            return family, numbers, family.preset(**numbers)
+    except (RuntimeError, OverflowError, TypeError) as error:  # sizes beyond 64 bits
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{numbers} describe no model: {reason:.120}; correct them") from error
 
 
 def _count_layers(hub_format: HubFormat, header: Mapping[str, Any]) -> int:

@@ -1,6 +1,6 @@
 """Hugging Face state dicts in and out of a model, by the key map that the model carries."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,13 +10,18 @@ from torch import Tensor, nn
 from minillm.models.hub_format import HubFormat, Layout
 
 
-def expand(hub_format: HubFormat, n_layers: int) -> dict[str, tuple[str, ...]]:
-    """Their tensor name → ours, several where theirs is ours side by side, for every layer."""
+def expand(hub_format: HubFormat, n_layers: int, own: Container[str]) -> dict[str, tuple[str, ...]]:
+    """Their tensor name → ours, several where theirs is ours side by side, for every layer.
+
+    `own` are the names that the model has; a tensor of theirs with none of them is left out.
+    """
     pairs = {}
     for theirs, ours in hub_format.keys.items():
         names = (ours,) if isinstance(ours, str) else ours
         for i in range(n_layers) if "{i}" in theirs else (0,):
-            pairs[theirs.replace("{i}", str(i))] = tuple(n.replace("{i}", str(i)) for n in names)
+            here = tuple(name.replace("{i}", str(i)) for name in names)
+            if any(name in own for name in here):
+                pairs[theirs.replace("{i}", str(i))] = here
     return pairs
 
 
@@ -36,9 +41,9 @@ def matched(model: nn.Module, state_dict: Mapping[str, Tensor]) -> dict[str, Ten
 
     Only names, shapes and types of `model` are used: it may lie on the meta device.
     """
-    hub_format, pairs = model.hub_format, expand(model.hub_format, model.config.n_layers)
-    given = _named_in_full(hub_format, state_dict)
-    own = model.state_dict()
+    hub_format, own = model.hub_format, model.state_dict()
+    pairs = expand(hub_format, model.config.n_layers, own)
+    given = _named_in_full(hub_format, state_dict, pairs)
     _check_names(pairs, given, own, hub_format)
     found: dict[str, Tensor] = {}
     for theirs, ours in pairs.items():
@@ -101,20 +106,33 @@ def check_finite(name: str, tensor: Tensor, dtype: torch.dtype | None = None) ->
 
 
 @torch.no_grad()
-def to_hf(model: nn.Module) -> dict[str, Tensor]:
-    """Return a Hugging Face state dict with copies of the model's tensors, tied ones included."""
+def to_hf(model: nn.Module, *, tied: bool = True) -> dict[str, Tensor]:
+    """Return a Hugging Face state dict with copies of the model's tensors.
+
+    Those that repeat another are included, as transformers' `state_dict` does, unless `tied` is
+    False, as in its files.
+    """
     hub_format, own = model.hub_format, model.state_dict()
     out = {}
-    for theirs, ours in expand(hub_format, model.config.n_layers).items():
+    pairs = expand(hub_format, model.config.n_layers, own)
+    for theirs, ours in pairs.items():
         parts = tuple(own[name] for name in ours)
         layout = _layout(hub_format, theirs, [part.shape for part in parts])
         tensor = layout.join(parts, model.config)
         tensor = tensor.T if theirs.endswith(hub_format.transposed) else tensor
         out[theirs] = tensor.clone(memory_format=torch.contiguous_format)
-    return out | {name: out[source] for name, source in hub_format.tied.items()}
+    repeated = _tied(hub_format, pairs) if tied else {}
+    return out | {name: out[source] for name, source in repeated.items()}
 
 
-def _named_in_full(hub_format: HubFormat, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _tied(hub_format: HubFormat, pairs: Container[str]) -> dict[str, str]:
+    """Their repeated tensors → the one repeated, without those that this model has of its own."""
+    return {name: source for name, source in hub_format.tied.items() if name not in pairs}
+
+
+def _named_in_full(
+    hub_format: HubFormat, state_dict: Mapping[str, Tensor], pairs: Container[str]
+) -> dict[str, Tensor]:
     """Drop obsolete entries, add a missing prefix, check types, check and drop tied copies."""
     given = {k: v for k, v in state_dict.items() if not k.endswith(hub_format.obsolete)}
     for name, tensor in given.items():
@@ -123,7 +141,7 @@ def _named_in_full(hub_format: HubFormat, state_dict: Mapping[str, Tensor]) -> d
             raise ValueError(f"{name} is {kind}; weights are floating-point tensors, convert it")
     if not any(name.startswith(hub_format.prefix) for name in given):
         given = {k if k in hub_format.tied else hub_format.prefix + k: v for k, v in given.items()}
-    for name, source in hub_format.tied.items():
+    for name, source in _tied(hub_format, pairs).items():
         copy = given.pop(name, None)
         if copy is not None and source in given and not torch.equal(copy, given[source]):
             raise ValueError(
