@@ -1,0 +1,314 @@
+"""DeepSeek-V2 (DeepSeek-AI 2024a) and V3 (2024b): latent attention, fine-grained shared experts."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from minillm.models.causal_lm import CausalLM
+from minillm.models.hub_format import HubFormat
+from minillm.models.llama import init_normal, pick
+from minillm.models.moe import DENSE_KEYS, EXPERT_KEYS, StackedPair, init_experts
+from minillm.nn.blocks import PreNormBlock
+from minillm.nn.ffn import GatedFeedForward
+from minillm.nn.gating import group_limited_gate, sigmoid_gate
+from minillm.nn.latent import LatentAttention, LatentCache, cheaper_attention
+from minillm.nn.linear import check_sizes
+from minillm.nn.moe import BiasedRouter, GatedExperts, MixtureOfExperts, Router
+from minillm.nn.norms import RMSNorm
+from minillm.nn.ops import Ops
+from minillm.nn.rotary import Rotary, rotary_frequencies, rotate_pairs
+from minillm.nn.rotary_scaling import yarn, yarn_scale
+
+
+@dataclass(frozen=True)
+class DeepSeekConfig:
+    """The numbers that define a DeepSeek: sizes, then attention's, then the experts'.
+
+    The first `n_dense` blocks have a feed-forward layer of width `d_ff`, the others `n_experts` of
+    width `d_expert` (`top_k` used) besides `n_shared` that all tokens use. `routed_scale` is a
+    factor of the weights. `yarn_factor` times `trained_len` is the context that YaRN was set to.
+    """
+
+    vocab_size: int
+    max_seq_len: int
+    d_model: int
+    n_layers: int
+    n_heads: int
+    d_ff: int
+    kv_rank: int = 512
+    q_rank: int | None = None
+    d_nope: int = 128
+    d_rope: int = 64
+    d_value: int = 128
+    n_experts: int = 64
+    top_k: int = 6
+    d_expert: int = 1408
+    n_shared: int = 2
+    n_dense: int = 1
+    n_groups: int = 1
+    top_groups: int = 1
+    routed_scale: float | int = 1.0
+    norm_eps: float = 1e-6
+    rope_theta: float | int = 10000.0
+    yarn_factor: float | int = 1.0
+    yarn_mscale: float | int = 1.0
+    trained_len: int = 4096
+
+    def __post_init__(self) -> None:
+        whole = "vocab_size max_seq_len d_model n_layers n_heads d_ff kv_rank d_nope d_rope d_value"
+        whole += " n_experts top_k d_expert n_shared n_groups top_groups trained_len"
+        check_sizes(**{name: getattr(self, name) for name in whole.split()})
+        if self.q_rank is not None:
+            check_sizes(q_rank=self.q_rank)
+        if self.n_dense not in range(self.n_layers + 1):
+            raise ValueError(f"n_dense {self.n_dense} of n_layers {self.n_layers} blocks")
+
+    @property
+    def n_kv_heads(self) -> int:
+        """Every head makes keys and values of its own from the latent."""
+        return self.n_heads
+
+    @property
+    def d_head(self) -> int:
+        """Width of a head's queries and keys."""
+        return self.d_nope + self.d_rope
+
+
+def v2_router(c: DeepSeekConfig) -> Router:
+    """Softmax; experts from the best groups; weights times a constant, not renormalized."""
+    gate = partial(
+        group_limited_gate,
+        k=c.top_k, n_groups=c.n_groups, top_groups=c.top_groups, scale=c.routed_scale,
+    )  # fmt: skip
+    return Router(c.d_model, c.n_experts, gate)
+
+
+def v3_router(c: DeepSeekConfig) -> BiasedRouter:
+    """Sigmoids; a bias that balances the choice; weights divided by their sum, times a constant."""
+    gate = partial(
+        sigmoid_gate,
+        k=c.top_k, n_groups=c.n_groups, top_groups=c.top_groups, scale=c.routed_scale,
+    )  # fmt: skip
+    return BiasedRouter(c.d_model, c.n_experts, gate)
+
+
+def rotary_and_scale(c: DeepSeekConfig) -> tuple[Rotary, float]:
+    """RoPE on pairs, with YaRN beyond `trained_len`; and the factor of the scores.
+
+    YaRN's temperature goes into the scores' scale, (1 + 0.1 · mscale · ln factor)² / √d_head, so
+    that it reaches the parts without position too.
+    """
+    frequencies = rotary_frequencies(c.d_rope, base=c.rope_theta)
+    scale = c.d_head**-0.5
+    if c.yarn_factor == 1:
+        return Rotary(frequencies, rotate=rotate_pairs), scale
+    temperature = 1 + c.yarn_mscale * (yarn_scale(c.yarn_factor) - 1)
+    slowed = yarn(frequencies, c.yarn_factor, c.trained_len)
+    return Rotary(slowed, rotate=rotate_pairs), scale * temperature**2
+
+
+def deepseek_block(
+    c: DeepSeekConfig,
+    ops: Ops,
+    *,
+    dense: bool,
+    router: Callable[[DeepSeekConfig], nn.Module],
+    core: Callable[..., Tensor] = cheaper_attention,
+) -> PreNormBlock:
+    """x ← x + MLA(norm(x)); x ← x + experts(norm(x)), or a `dense` feed-forward layer."""
+    rotary, scale = rotary_and_scale(c)
+    attention = LatentAttention(
+        c.d_model, c.n_heads,
+        kv_rank=c.kv_rank, q_rank=c.q_rank, d_nope=c.d_nope, d_rope=c.d_rope, d_value=c.d_value,
+        rotary=rotary, scale=scale, core=core, attention=ops.attention, linear=ops.linear,
+    )  # fmt: skip
+
+    def ffn(width: int) -> nn.Module:
+        return GatedFeedForward(c.d_model, width, gated=ops.swiglu, linear=ops.linear)
+
+    experts = partial(GatedExperts, c.n_experts, c.d_model, c.d_expert, gated=ops.swiglu)
+    return PreNormBlock(
+        attention,
+        ffn(c.d_ff) if dense
+        else MixtureOfExperts(router(c), experts(), ffn(c.n_shared * c.d_expert)),
+        RMSNorm(c.d_model, eps=c.norm_eps, op=ops.rms_norm),
+        RMSNorm(c.d_model, eps=c.norm_eps, op=ops.rms_norm),
+    )  # fmt: skip
+
+
+class PerHead:
+    """Their `kv_b_proj` has each head's key rows, then its value rows; a `Layout`."""
+
+    def split(self, tensor: Tensor, config: Any) -> tuple[Tensor, Tensor]:
+        """All heads' keys, all heads' values; ValueError for another number of rows."""
+        heads = tensor.unflatten(0, (config.n_heads, config.d_nope + config.d_value))
+        key, value = heads.split([config.d_nope, config.d_value], dim=1)
+        return key.flatten(0, 1), value.flatten(0, 1)
+
+    def join(self, parts: tuple[Tensor, ...], config: Any) -> Tensor:
+        """Keys and values head by head."""
+        heads = [part.unflatten(0, (config.n_heads, -1)) for part in parts]
+        return torch.cat(heads, dim=1).flatten(0, 1)
+
+
+_LAYER, _OURS = "model.layers.{i}.", "blocks.{i}."
+_ATTENTION = {
+    "q_proj.weight": "query.weight",
+    "q_a_proj.weight": "query_down.weight",
+    "q_a_layernorm.weight": "query_norm.weight",
+    "q_b_proj.weight": "query.weight",
+    "kv_a_proj_with_mqa.weight": ("latent.weight", "rope_key.weight"),
+    "kv_a_layernorm.weight": "latent_norm.weight",
+    "kv_b_proj.weight": ("key.weight", "value.weight"),
+    "o_proj.weight": "output.weight",
+}
+_CONFIG = {
+    "vocab_size": "vocab_size",
+    "max_position_embeddings": "max_seq_len",
+    "hidden_size": "d_model",
+    "num_hidden_layers": "n_layers",
+    "num_attention_heads": "n_heads",
+    "num_key_value_heads": "n_kv_heads",
+    "intermediate_size": "d_ff",
+    "kv_lora_rank": "kv_rank",
+    "q_lora_rank": "q_rank",
+    "qk_nope_head_dim": "d_nope",
+    "qk_rope_head_dim": "d_rope",
+    "v_head_dim": "d_value",
+    "n_routed_experts": "n_experts",
+    "num_experts_per_tok": "top_k",
+    "moe_intermediate_size": "d_expert",
+    "n_shared_experts": "n_shared",
+    "first_k_dense_replace": "n_dense",
+    "n_group": "n_groups",
+    "topk_group": "top_groups",
+    "routed_scaling_factor": "routed_scale",
+    "rms_norm_eps": "norm_eps",
+    "rope_parameters.rope_theta": "rope_theta",
+}
+
+
+def deepseek_format(query_latent: bool, biased: bool, fixed: dict[str, Any]) -> HubFormat:
+    """The names of transformers' DeepSeeks, with or without a latent for queries and a bias."""
+    left_out = ("q_proj.",) if query_latent else ("q_a_", "q_b_")
+
+    def ours(names: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        start = _OURS + "attention."
+        return start + names if isinstance(names, str) else tuple(start + n for n in names)
+
+    bias = {"mlp.gate.e_score_correction_bias": "ffn.router.bias"} if biased else {}
+    return HubFormat(
+        keys={
+            "model.embed_tokens.weight": "tokens.weight",
+            _LAYER + "input_layernorm.weight": _OURS + "attention_norm.weight",
+            **{
+                f"{_LAYER}self_attn.{theirs}": ours(names)
+                for theirs, names in _ATTENTION.items()
+                if not theirs.startswith(left_out)
+            },
+            _LAYER + "post_attention_layernorm.weight": _OURS + "ffn_norm.weight",
+            **DENSE_KEYS,
+            **EXPERT_KEYS,
+            **{_LAYER + theirs: _OURS + name for theirs, name in bias.items()},
+            **{
+                f"{_LAYER}mlp.shared_experts.{part}_proj.weight": f"{_OURS}ffn.shared.{part}.weight"
+                for part in ("gate", "up", "down")
+            },
+            "model.norm.weight": "final_norm.weight",
+            "lm_head.weight": "output.weight",
+        },
+        layouts={"experts.gate_up_proj": StackedPair(), "kv_b_proj.weight": PerHead()},
+        obsolete=("rotary_emb.inv_freq",),
+        prefix="model.",
+        config=_CONFIG,
+        extra={"num_nextn_predict_layers": 0} if biased else {},
+        fixed={
+            "hidden_act": "silu",
+            "attention_bias": False,
+            "tie_word_embeddings": False,
+            "rope_parameters.rope_type": "default",
+            **fixed,
+        },
+    )
+
+
+V2_FIXED = {
+    "model_type": "deepseek_v2",
+    "architectures": ["DeepseekV2ForCausalLM"],
+    "topk_method": ("group_limited_greedy", "greedy"),
+    "norm_topk_prob": False,
+    "mlp_bias": False,
+}
+V3_FIXED = {
+    "model_type": "deepseek_v3",
+    "architectures": ["DeepseekV3ForCausalLM"],
+    "norm_topk_prob": True,
+    "rope_interleave": True,
+}
+
+
+class DeepSeek(CausalLM):
+    """Token vectors, blocks of MLA and experts, one more norm, an output layer of its own."""
+
+    def __init__(
+        self,
+        config: DeepSeekConfig,
+        *,
+        router: Callable[[DeepSeekConfig], nn.Module],
+        hub_format: HubFormat,
+        core: Callable[..., Tensor] = cheaper_attention,
+        ops: Ops | None = None,
+    ) -> None:
+        c, ops = config, ops or Ops()
+        block = partial(deepseek_block, c, ops, router=router, core=core)
+        super().__init__(
+            c,
+            (block(dense=i < c.n_dense) for i in range(c.n_layers)),
+            final_norm=RMSNorm(c.d_model, eps=c.norm_eps, op=ops.rms_norm),
+            tied=False,
+            hub_format=hub_format,
+            ops=ops,
+        )
+        init_normal(self)
+        init_experts(self)
+
+    def new_cache(self, batch: int = 1, max_seq_len: int | None = None) -> LatentCache:
+        """An empty cache of latents and rotary keys, of this model's type and device."""
+        c, weight = self.config, self.tokens.weight
+        return LatentCache(
+            c.n_layers, batch, c.max_seq_len if max_seq_len is None else max_seq_len,
+            kv_rank=c.kv_rank, d_rope=c.d_rope, dtype=weight.dtype, device=weight.device,
+        )  # fmt: skip
+
+
+V2_SIZES = {
+    "lite": {"d_model": 2048, "n_layers": 27, "n_heads": 16, "d_ff": 10944},
+    "236b": {
+        "d_model": 5120, "n_layers": 60, "n_heads": 128, "d_ff": 12288, "q_rank": 1536,
+        "n_experts": 160, "d_expert": 1536, "n_groups": 8, "top_groups": 3, "routed_scale": 16.0,
+    },
+}  # fmt: skip
+
+
+def deepseek_v2(size: str = "236b", *, ops: Ops | None = None, **overrides: Any) -> DeepSeek:
+    """DeepSeek-V2 (236b, 21B used by a token) and V2-Lite; as trained, before YaRN stretched it."""
+    numbers = {"vocab_size": 102400, "max_seq_len": 4096, **pick(V2_SIZES, size), **overrides}
+    config = DeepSeekConfig(**numbers)
+    hub_format = deepseek_format(config.q_rank is not None, False, V2_FIXED)
+    return DeepSeek(config, router=v2_router, hub_format=hub_format, ops=ops)
+
+
+def deepseek_v3(*, ops: Ops | None = None, **overrides: Any) -> DeepSeek:
+    """DeepSeek-V3 and R1: 671B parameters, 37B used by a token; as trained, before YaRN."""
+    numbers = {
+        "vocab_size": 129280, "max_seq_len": 4096, "d_model": 7168, "n_layers": 61, "n_heads": 128,
+        "d_ff": 18432, "q_rank": 1536, "n_experts": 256, "top_k": 8, "d_expert": 2048,
+        "n_shared": 1, "n_dense": 3, "n_groups": 8, "top_groups": 4, "routed_scale": 2.5,
+    }  # fmt: skip
+    config = DeepSeekConfig(**{**numbers, **overrides})
+    hub_format = deepseek_format(config.q_rank is not None, True, V3_FIXED)
+    return DeepSeek(config, router=v3_router, hub_format=hub_format, ops=ops)
