@@ -13,7 +13,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 from minillm.generation.cache import ContiguousCache
-from minillm.models.encdec import Conditioned, EncoderDecoder
+from minillm.models.conditional_lm import ConditionalLM, Conditioned
 from minillm.nn.modes import evaluation_mode
 
 Penalty = Callable[[int], float]
@@ -121,7 +121,7 @@ def beam_search(
 
 
 def translate(
-    model: EncoderDecoder,
+    model: ConditionalLM,
     source: Int[Tensor, "b s"],
     *,
     start_id: int,

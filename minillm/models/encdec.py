@@ -8,12 +8,12 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from minillm.models.conditional_lm import ConditionalLM, Conditioned, Memory, Stack
 from minillm.models.hub_format import HubFormat
-from minillm.nn.attention import Cache, MultiHeadAttention, padding_mask
+from minillm.nn.attention import MultiHeadAttention
 from minillm.nn.blocks import PostNormBlock, PreNormBlock
 from minillm.nn.decoder import PostNormDecoderBlock, PreNormDecoderBlock
 from minillm.nn.ffn import FeedForward, relu
@@ -21,7 +21,19 @@ from minillm.nn.linear import check_dropout, check_sizes
 from minillm.nn.losses import cross_entropy
 from minillm.nn.norms import LayerNorm
 from minillm.nn.ops import Ops
-from minillm.nn.positions import SinusoidalPositions, look_up
+from minillm.nn.positions import SinusoidalPositions
+
+__all__ = [
+    "Conditioned",
+    "EncDecConfig",
+    "EncoderDecoder",
+    "Memory",
+    "init_transformer",
+    "shift_right",
+    "transformer",
+    "transformer_pre_norm",
+    "translation_loss",
+]
 
 IGNORED = -100
 
@@ -105,22 +117,7 @@ def init_transformer(model: nn.Module) -> None:
             nn.init.normal_(module.weight, std=module.weight.shape[1] ** -0.5)
 
 
-@dataclass(frozen=True)
-class Memory:
-    """What the decoder may look at: keys and values of the source for each layer, and its mask."""
-
-    layers: tuple[tuple[Tensor, Tensor], ...]
-    mask: Bool[Tensor, "b s"] | None = None
-
-    def repeat(self, n: int) -> "Memory":
-        """Every row n times, side by side, for n hypotheses of the same source."""
-        layers = tuple(
-            (k.repeat_interleave(n, dim=0), v.repeat_interleave(n, dim=0)) for k, v in self.layers
-        )
-        return Memory(layers, None if self.mask is None else self.mask.repeat_interleave(n, dim=0))
-
-
-class EncoderDecoder(nn.Module):
+class EncoderDecoder(ConditionalLM):
     """p(y | x) = Πᵢ p(yᵢ | y₁ … yᵢ₋₁, encoder(x)) (Vaswani et al. 2017).
 
     `block`, `decoder_block` and `final_norm` tell post-norm from pre-norm; `positions` are added to
@@ -142,9 +139,7 @@ class EncoderDecoder(nn.Module):
         hub_format: HubFormat | None = None,
         ops: Ops | None = None,
     ) -> None:
-        super().__init__()
         c, ops = config, ops or Ops()
-        self.config, self.hub_format = config, hub_format
 
         def attention() -> nn.Module:
             return MultiHeadAttention(
@@ -157,131 +152,29 @@ class EncoderDecoder(nn.Module):
         def norm() -> nn.Module:
             return LayerNorm(c.d_model, eps=c.norm_eps, op=ops.layer_norm)
 
-        self.tokens = nn.Embedding(c.vocab_size, c.d_model)
-        self.positions = positions or SinusoidalPositions(c.max_seq_len, c.d_model)
-        self.dropout = nn.Dropout(c.dropout) if c.dropout > 0 else nn.Identity()
-        self.encoder = nn.ModuleList(
-            block(attention(), ffn(), norm(), norm(), dropout=c.dropout) for _ in range(c.n_layers)
+        def encoder_block() -> nn.Module:
+            return block(attention(), ffn(), norm(), norm(), dropout=c.dropout)
+
+        def target_block() -> nn.Module:
+            parts = attention(), attention(), ffn(), norm(), norm(), norm()
+            return decoder_block(*parts, dropout=c.dropout)
+
+        def stack(make: Callable[[], nn.Module]) -> Stack:
+            blocks = [make() for _ in range(c.n_layers)]
+            return Stack(blocks, positions, final_norm=norm() if final_norm else None)
+
+        positions = positions or SinusoidalPositions(c.max_seq_len, c.d_model)
+        super().__init__(
+            c,
+            stack(encoder_block),
+            stack(target_block),
+            output_bias=output_bias,
+            embedding_scale=math.sqrt(c.d_model),
+            dropout=c.dropout,
+            hub_format=hub_format,
+            ops=ops,
         )
-        self.decoder = nn.ModuleList(
-            decoder_block(
-                attention(), attention(), ffn(), norm(), norm(), norm(), dropout=c.dropout
-            )
-            for _ in range(c.n_layers)
-        )
-        self.encoder_norm = norm() if final_norm else nn.Identity()
-        self.decoder_norm = norm() if final_norm else nn.Identity()
-        self.register_buffer("output_bias", torch.zeros(1, c.vocab_size) if output_bias else None)
-        self.linear = ops.linear
         init(self)
-
-    def forward(
-        self,
-        source: Int[Tensor, "b s"],
-        target: Int[Tensor, "b t"],
-        *,
-        source_mask: Bool[Tensor, "b s"] | None = None,
-    ) -> Float[Tensor, "b t v"]:
-        """Logits of the next token after each of `target`, with all of `source` in view.
-
-        `source_mask` is False at padding. Targets padded on the right need no mask: no earlier
-        token looks there, and the loss ignores those places.
-        """
-        encoded = self.encode(source, source_mask=source_mask)
-        return self.decode(target, self.remember(encoded, source_mask=source_mask))
-
-    def encode(
-        self, source: Int[Tensor, "b s"], *, source_mask: Bool[Tensor, "b s"] | None = None
-    ) -> Float[Tensor, "b s d"]:
-        """One vector per source token, each having looked at all others."""
-        self._check(source, source_mask)
-        mask = None if source_mask is None else padding_mask(source_mask)
-        x = self._embed(source, 0)
-        for block in self.encoder:
-            x = block(x, mask=mask)
-        return self.encoder_norm(x)
-
-    def remember(
-        self, encoded: Float[Tensor, "b s d"], *, source_mask: Bool[Tensor, "b s"] | None = None
-    ) -> Memory:
-        """Keys and values for every cross-attention: made once for a source, not per token."""
-        layers = tuple(block.cross_attention.remember(encoded) for block in self.decoder)
-        return Memory(layers, source_mask)
-
-    def decode(
-        self,
-        target: Int[Tensor, "b t"],
-        memory: Memory,
-        *,
-        cache: Cache | None = None,
-        last_only: bool = False,
-    ) -> Float[Tensor, "b n v"]:
-        """Logits after each of `target` (only after the last with `last_only`).
-
-        With a `cache`, which holds the keys and values of the decoder's earlier tokens, `target`
-        are the tokens that follow them.
-        """
-        start = 0 if cache is None else cache.length
-        self._check(target, None, start)
-        mask = None if memory.mask is None else padding_mask(memory.mask)
-        x = self._embed(target, start)
-        for i, (block, pair) in enumerate(zip(self.decoder, memory.layers, strict=True)):
-            layer = None if cache is None else cache[i]
-            x = block(x, pair, memory_mask=mask, causal=True, cache=layer)
-        x = self.decoder_norm(x[:, -1:] if last_only else x)
-        return self.linear(
-            x, self.tokens.weight, None if self.output_bias is None else self.output_bias[0]
-        )
-
-    def _embed(self, tokens: Tensor, start: int) -> Tensor:
-        """√d · token vector + position vector, with dropout (3.4, 3.5, 5.4)."""
-        positions = torch.arange(start, start + tokens.shape[1], device=tokens.device)[None]
-        vectors = look_up(self.tokens.weight, tokens, "token ids") * math.sqrt(self.config.d_model)
-        return self.dropout(vectors + self.positions(positions))
-
-    def _check(self, tokens: Tensor, mask: Tensor | None, start: int = 0) -> None:
-        if tokens.ndim != 2 or tokens.numel() == 0:
-            raise ValueError(
-                f"token ids must have shape (batch ≥ 1, length ≥ 1), got {tuple(tokens.shape)}; "
-                "write `tokens[None]` for a single sequence"
-            )
-        if (end := start + tokens.shape[1]) > self.config.max_seq_len:
-            raise ValueError(
-                f"{end} positions exceed max_seq_len {self.config.max_seq_len}; "
-                "cut the input, or build the model with a longer max_seq_len"
-            )
-        if mask is not None and mask.shape != tokens.shape:
-            raise ValueError(
-                f"source_mask {tuple(mask.shape)} must match the source {tuple(tokens.shape)}"
-            )
-
-
-class Conditioned(nn.Module):
-    """The decoder with its source fixed: a language model p(yᵢ | y₁ … yᵢ₋₁) like any other.
-
-    `generate`, `stream` and `beam_search` take it as they take a GPT.
-    """
-
-    def __init__(self, model: EncoderDecoder, memory: Memory) -> None:
-        super().__init__()
-        self.model, self.memory, self.config = model, memory, model.config
-        self.training = model.training
-
-    def forward(
-        self,
-        tokens: Int[Tensor, "b t"],
-        *,
-        cache: Cache | None = None,
-        last_only: bool = False,
-        positions: None = None,
-        attention_mask: None = None,
-    ) -> Float[Tensor, "b n v"]:
-        """Logits of the next token; targets all begin at position 0, so there is no padding."""
-        return self.model.decode(tokens, self.memory, cache=cache, last_only=last_only)
-
-    def repeat(self, n: int) -> "Conditioned":
-        """The same with every row n times, for n hypotheses of each source."""
-        return Conditioned(self.model, self.memory.repeat(n))
 
 
 SIZES = {

@@ -261,16 +261,11 @@ def test_pre_norm_equals_torchs_transformer(perturb):
 
 
 def _no_embedding_scale(model):
-    model._embed = lambda tokens, start: (
-        model.tokens(tokens) + model.positions(torch.arange(start, start + tokens.shape[1])[None])
-    )
+    model.embedding_scale = 1
 
 
 def _scale_by_d(model):
-    model._embed = lambda tokens, start: (
-        model.tokens(tokens) * 24
-        + model.positions(torch.arange(start, start + tokens.shape[1])[None])
-    )
+    model.embedding_scale = 24
 
 
 def _other_sinusoids(model):
