@@ -1,16 +1,60 @@
 """The models that a checkpoint may hold: which preset builds it, found by what its config says."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 
-from minillm.hub.configs import check_fixed
+from minillm.hub.configs import check_fixed, config_fields, names_of
+from minillm.models.bart import BART_FORMAT, bart
+from minillm.models.bloom import BLOOM_FORMAT, BloomConfig, bloom
+from minillm.models.deepseek import DeepSeekConfig, deepseek_v2, deepseek_v3
+from minillm.models.deepseek_format import V2_FORMAT, V3_FORMAT
 from minillm.models.encdec import EncDecConfig
+from minillm.models.falcon import (
+    FALCON_7B_FORMAT,
+    FALCON_40B_FORMAT,
+    FALCON_RW_FORMAT,
+    FalconConfig,
+    falcon_7b,
+    falcon_40b,
+    falcon_rw,
+)
 from minillm.models.gpt import GPT1_FORMAT, GPT2_FORMAT, GPTConfig, gpt1, gpt2
 from minillm.models.hub_format import HubFormat
+from minillm.models.llama import (
+    LLAMA3_FORMAT,
+    LLAMA_FORMAT,
+    Llama3Config,
+    LlamaConfig,
+    llama,
+    llama3_1,
+)
+from minillm.models.llama_cousins import (
+    GEMMA_FORMAT,
+    MISTRAL_0_2_FORMAT,
+    MISTRAL_FORMAT,
+    QWEN2_FORMAT,
+    QWEN3_FORMAT,
+    MistralConfig,
+    gemma,
+    mistral,
+    mistral_0_2,
+    qwen2,
+    qwen3,
+)
 from minillm.models.marian import MARIAN_FORMAT, marian
+from minillm.models.moe import (
+    MIXTRAL_FORMAT,
+    QWEN2_MOE_FORMAT,
+    MixtralConfig,
+    QwenMoEConfig,
+    mixtral,
+    qwen2_moe,
+)
+from minillm.models.t5 import T5_1_1_FORMAT, T5_FORMAT, T5Config, t5, t5_1_1
 
 
 @dataclass(frozen=True)
@@ -21,11 +65,6 @@ class Family:
     config: type
     hub_format: HubFormat
 
-    @property
-    def architecture(self) -> str:
-        """The name of transformers' class."""
-        return self.hub_format.fixed["architectures"][0]
-
 
 # One entry a family. Several may share an architecture (Falcon 7B and 40B): the first whose fixed
 # settings fit is taken, so the more particular stands first.
@@ -33,6 +72,24 @@ FAMILIES: tuple[Family, ...] = (
     Family(gpt1, GPTConfig, GPT1_FORMAT),
     Family(gpt2, GPTConfig, GPT2_FORMAT),
     Family(marian, EncDecConfig, MARIAN_FORMAT),
+    Family(t5, T5Config, T5_FORMAT),
+    Family(t5_1_1, T5Config, T5_1_1_FORMAT),
+    Family(bart, EncDecConfig, BART_FORMAT),
+    Family(llama, LlamaConfig, LLAMA_FORMAT),
+    Family(llama3_1, Llama3Config, LLAMA3_FORMAT),
+    Family(mistral_0_2, LlamaConfig, MISTRAL_0_2_FORMAT),
+    Family(mistral, MistralConfig, MISTRAL_FORMAT),
+    Family(qwen2, LlamaConfig, QWEN2_FORMAT),
+    Family(qwen3, LlamaConfig, QWEN3_FORMAT),
+    Family(gemma, LlamaConfig, GEMMA_FORMAT),
+    Family(falcon_7b, FalconConfig, FALCON_7B_FORMAT),
+    Family(falcon_40b, FalconConfig, FALCON_40B_FORMAT),
+    Family(falcon_rw, FalconConfig, FALCON_RW_FORMAT),
+    Family(bloom, BloomConfig, BLOOM_FORMAT),
+    Family(mixtral, MixtralConfig, MIXTRAL_FORMAT),
+    Family(qwen2_moe, QwenMoEConfig, QWEN2_MOE_FORMAT),
+    Family(deepseek_v2, DeepSeekConfig, V2_FORMAT),
+    Family(deepseek_v3, DeepSeekConfig, V3_FORMAT),
 )
 
 
@@ -47,7 +104,7 @@ def family_of(config: Mapping[str, Any]) -> Family:
         known = dict.fromkeys(f.hub_format.fixed["model_type"] for f in FAMILIES)
         raise ValueError(f"model_type {kind!r:.80} is not known here; known: {', '.join(known)}")
     classes = named if isinstance(named, list) else []
-    found = [family for family in found if family.architecture in classes] or found
+    found = [family for family in found if family.hub_format.architecture in classes] or found
     for family in found[:-1]:
         try:
             check_fixed(family.hub_format, config)
@@ -55,3 +112,34 @@ def family_of(config: Mapping[str, Any]) -> Family:
         except ValueError:
             continue
     return found[-1]
+
+
+def template(
+    family: Family, config: Mapping[str, Any], names: Iterable[str]
+) -> tuple[dict[str, Any], nn.Module]:
+    """The preset's arguments, and the model on the meta device: all shapes, and no memory.
+
+    `names` are those of the tensors in the file, which must be those of as many layers.
+    """
+    numbers = config_fields(family.hub_format, config, family.config)
+    layers = _count_layers(family.hub_format, names)
+    if numbers.get("n_layers", layers) != layers:  # before building: it may be 10⁷
+        said = names_of(family.hub_format, "n_layers")
+        raise ValueError(
+            f"{said}={numbers['n_layers']}, but the tensors are those of {layers} layers; "
+            "copy all files from the same checkpoint"
+        )
+    try:
+        with torch.device("meta"):
+            return numbers, family.preset(**numbers)
+    except (RuntimeError, OverflowError, TypeError) as error:  # sizes beyond 64 bits
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{numbers} describe no model: {reason:.120}; correct them") from error
+
+
+def _count_layers(hub_format: HubFormat, names: Iterable[str]) -> int:
+    """How many tensors fill the place of the first key that every layer has."""
+    key = next(key for key in hub_format.keys if "{i}" in key)
+    head, tail = key.removeprefix(hub_format.prefix).split("{i}")
+    bare = (name.removeprefix(hub_format.prefix) for name in names)
+    return sum(n.startswith(head) and n.endswith(tail) for n in bare)

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from minillm.models.causal_lm import CausalLM
+from minillm.models.deepseek_format import V2_FORMAT, V3_FORMAT, Yarn
 from minillm.models.hub_format import HubFormat
 from minillm.models.llama import init_normal, pick
-from minillm.models.moe import DENSE_KEYS, EXPERT_KEYS, StackedPair, init_experts
+from minillm.models.moe import init_experts
 from minillm.nn.blocks import PreNormBlock
 from minillm.nn.ffn import GatedFeedForward
 from minillm.nn.gating import group_limited_gate, sigmoid_gate
@@ -30,7 +30,7 @@ class DeepSeekConfig:
 
     The first `n_dense` blocks have a feed-forward layer of width `d_ff`, the others `n_experts` of
     width `d_expert` (`top_k` used) besides `n_shared` that all tokens use. `routed_scale` is a
-    factor of the weights. `yarn_factor` times `trained_len` is the context that YaRN was set to.
+    factor of the weights. `yarn` stretches the context that the model was trained on.
     """
 
     vocab_size: int
@@ -54,13 +54,11 @@ class DeepSeekConfig:
     routed_scale: float | int = 1.0
     norm_eps: float = 1e-6
     rope_theta: float | int = 10000.0
-    yarn_factor: float | int = 1.0
-    yarn_mscale: float | int = 1.0
-    trained_len: int = 4096
+    yarn: Yarn | None = None
 
     def __post_init__(self) -> None:
         whole = "vocab_size max_seq_len d_model n_layers n_heads d_ff kv_rank d_nope d_rope d_value"
-        whole += " n_experts top_k d_expert n_shared n_groups top_groups trained_len"
+        whole += " n_experts top_k d_expert n_shared n_groups top_groups"
         check_sizes(**{name: getattr(self, name) for name in whole.split()})
         if self.q_rank is not None:
             check_sizes(q_rank=self.q_rank)
@@ -97,17 +95,17 @@ def v3_router(c: DeepSeekConfig) -> BiasedRouter:
 
 
 def rotary_and_scale(c: DeepSeekConfig) -> tuple[Rotary, float]:
-    """RoPE on pairs, with YaRN beyond `trained_len`; and the factor of the scores.
+    """RoPE on pairs, slowed by YaRN where the model has it; and the factor of the scores.
 
     YaRN's temperature goes into the scores' scale, (1 + 0.1 · mscale · ln factor)² / √d_head, so
     that it reaches the parts without position too.
     """
     frequencies = rotary_frequencies(c.d_rope, base=c.rope_theta)
     scale = c.d_head**-0.5
-    if c.yarn_factor == 1:
+    if c.yarn is None:
         return Rotary(frequencies, rotate=rotate_pairs), scale
-    temperature = 1 + c.yarn_mscale * (yarn_scale(c.yarn_factor) - 1)
-    slowed = yarn(frequencies, c.yarn_factor, c.trained_len)
+    temperature = 1 + c.yarn.mscale * (yarn_scale(c.yarn.factor) - 1)
+    slowed = yarn(frequencies, c.yarn.factor, c.yarn.trained_len)
     return Rotary(slowed, rotate=rotate_pairs), scale * temperature**2
 
 
@@ -138,117 +136,6 @@ def deepseek_block(
         RMSNorm(c.d_model, eps=c.norm_eps, op=ops.rms_norm),
         RMSNorm(c.d_model, eps=c.norm_eps, op=ops.rms_norm),
     )  # fmt: skip
-
-
-class PerHead:
-    """Their `kv_b_proj` has each head's key rows, then its value rows; a `Layout`."""
-
-    def split(self, tensor: Tensor, config: Any) -> tuple[Tensor, Tensor]:
-        """All heads' keys, all heads' values; ValueError for another number of rows."""
-        heads = tensor.unflatten(0, (config.n_heads, config.d_nope + config.d_value))
-        key, value = heads.split([config.d_nope, config.d_value], dim=1)
-        return key.flatten(0, 1), value.flatten(0, 1)
-
-    def join(self, parts: tuple[Tensor, ...], config: Any) -> Tensor:
-        """Keys and values head by head."""
-        heads = [part.unflatten(0, (config.n_heads, -1)) for part in parts]
-        return torch.cat(heads, dim=1).flatten(0, 1)
-
-
-_LAYER, _OURS = "model.layers.{i}.", "blocks.{i}."
-_ATTENTION = {
-    "q_proj.weight": "query.weight",
-    "q_a_proj.weight": "query_down.weight",
-    "q_a_layernorm.weight": "query_norm.weight",
-    "q_b_proj.weight": "query.weight",
-    "kv_a_proj_with_mqa.weight": ("latent.weight", "rope_key.weight"),
-    "kv_a_layernorm.weight": "latent_norm.weight",
-    "kv_b_proj.weight": ("key.weight", "value.weight"),
-    "o_proj.weight": "output.weight",
-}
-_CONFIG = {
-    "vocab_size": "vocab_size",
-    "max_position_embeddings": "max_seq_len",
-    "hidden_size": "d_model",
-    "num_hidden_layers": "n_layers",
-    "num_attention_heads": "n_heads",
-    "num_key_value_heads": "n_kv_heads",
-    "intermediate_size": "d_ff",
-    "kv_lora_rank": "kv_rank",
-    "q_lora_rank": "q_rank",
-    "qk_nope_head_dim": "d_nope",
-    "qk_rope_head_dim": "d_rope",
-    "v_head_dim": "d_value",
-    "n_routed_experts": "n_experts",
-    "num_experts_per_tok": "top_k",
-    "moe_intermediate_size": "d_expert",
-    "n_shared_experts": "n_shared",
-    "first_k_dense_replace": "n_dense",
-    "n_group": "n_groups",
-    "topk_group": "top_groups",
-    "routed_scaling_factor": "routed_scale",
-    "rms_norm_eps": "norm_eps",
-    "rope_parameters.rope_theta": "rope_theta",
-}
-
-
-def deepseek_format(query_latent: bool, biased: bool, fixed: dict[str, Any]) -> HubFormat:
-    """The names of transformers' DeepSeeks, with or without a latent for queries and a bias."""
-    left_out = ("q_proj.",) if query_latent else ("q_a_", "q_b_")
-
-    def ours(names: str | tuple[str, ...]) -> str | tuple[str, ...]:
-        start = _OURS + "attention."
-        return start + names if isinstance(names, str) else tuple(start + n for n in names)
-
-    bias = {"mlp.gate.e_score_correction_bias": "ffn.router.bias"} if biased else {}
-    return HubFormat(
-        keys={
-            "model.embed_tokens.weight": "tokens.weight",
-            _LAYER + "input_layernorm.weight": _OURS + "attention_norm.weight",
-            **{
-                f"{_LAYER}self_attn.{theirs}": ours(names)
-                for theirs, names in _ATTENTION.items()
-                if not theirs.startswith(left_out)
-            },
-            _LAYER + "post_attention_layernorm.weight": _OURS + "ffn_norm.weight",
-            **DENSE_KEYS,
-            **EXPERT_KEYS,
-            **{_LAYER + theirs: _OURS + name for theirs, name in bias.items()},
-            **{
-                f"{_LAYER}mlp.shared_experts.{part}_proj.weight": f"{_OURS}ffn.shared.{part}.weight"
-                for part in ("gate", "up", "down")
-            },
-            "model.norm.weight": "final_norm.weight",
-            "lm_head.weight": "output.weight",
-        },
-        layouts={"experts.gate_up_proj": StackedPair(), "kv_b_proj.weight": PerHead()},
-        obsolete=("rotary_emb.inv_freq",),
-        prefix="model.",
-        config=_CONFIG,
-        extra={"num_nextn_predict_layers": 0} if biased else {},
-        fixed={
-            "hidden_act": "silu",
-            "attention_bias": False,
-            "tie_word_embeddings": False,
-            "rope_parameters.rope_type": "default",
-            **fixed,
-        },
-    )
-
-
-V2_FIXED = {
-    "model_type": "deepseek_v2",
-    "architectures": ["DeepseekV2ForCausalLM"],
-    "topk_method": ("group_limited_greedy", "greedy"),
-    "norm_topk_prob": False,
-    "mlp_bias": False,
-}
-V3_FIXED = {
-    "model_type": "deepseek_v3",
-    "architectures": ["DeepseekV3ForCausalLM"],
-    "norm_topk_prob": True,
-    "rope_interleave": True,
-}
 
 
 class DeepSeek(CausalLM):
@@ -298,8 +185,7 @@ def deepseek_v2(size: str = "236b", *, ops: Ops | None = None, **overrides: Any)
     """DeepSeek-V2 (236b, 21B used by a token) and V2-Lite; as trained, before YaRN stretched it."""
     numbers = {"vocab_size": 102400, "max_seq_len": 4096, **pick(V2_SIZES, size), **overrides}
     config = DeepSeekConfig(**numbers)
-    hub_format = deepseek_format(config.q_rank is not None, False, V2_FIXED)
-    return DeepSeek(config, router=v2_router, hub_format=hub_format, ops=ops)
+    return DeepSeek(config, router=v2_router, hub_format=V2_FORMAT, ops=ops)
 
 
 def deepseek_v3(*, ops: Ops | None = None, **overrides: Any) -> DeepSeek:
@@ -310,5 +196,4 @@ def deepseek_v3(*, ops: Ops | None = None, **overrides: Any) -> DeepSeek:
         "n_shared": 1, "n_dense": 3, "n_groups": 8, "top_groups": 4, "routed_scale": 2.5,
     }  # fmt: skip
     config = DeepSeekConfig(**{**numbers, **overrides})
-    hub_format = deepseek_format(config.q_rank is not None, True, V3_FIXED)
-    return DeepSeek(config, router=v3_router, hub_format=hub_format, ops=ops)
+    return DeepSeek(config, router=v3_router, hub_format=V3_FORMAT, ops=ops)

@@ -117,6 +117,11 @@ class StackedPair:
         return torch.cat(parts, dim=1)
 
 
+def _any(value: Any) -> bool:
+    """A setting of training, which says nothing about the model."""
+    return True
+
+
 _MLP, _FFN = "model.layers.{i}.mlp.", "blocks.{i}.ffn."
 _THEIRS, _OURS = "model.layers.{i}.self_attn.", "blocks.{i}.attention."
 DENSE_KEYS = {theirs: ours for theirs, ours in LLAMA_FORMAT.keys.items() if ".mlp." in theirs}
@@ -142,6 +147,13 @@ MIXTRAL_FORMAT = replace(
         "sliding_window": None,
         "rope_parameters.rope_type": "default",
     },
+    accepted={"attention_dropout": 0.0, "router_aux_loss_coef": _any, "router_jitter_noise": _any},
+    defaults={
+        **LLAMA_FORMAT.defaults,
+        "num_key_value_heads": 8,
+        "rms_norm_eps": 1e-5,
+        "rope_parameters.rope_theta": 1e6,
+    },
 )
 QWEN2_MOE_FORMAT = replace(
     MIXTRAL_FORMAT,
@@ -158,7 +170,7 @@ QWEN2_MOE_FORMAT = replace(
         _MLP + "shared_expert_gate.weight": _FFN + "shared.share.weight",
     },
     config={
-        **{k: v for k, v in LLAMA_FORMAT.config.items() if v not in ("d_ff", "d_head")},
+        **{k: v for k, v in LLAMA_FORMAT.config.items() if v != "d_ff"},
         "moe_intermediate_size": "d_ff",
         "shared_expert_intermediate_size": "d_shared",
         "num_experts": "n_experts",
@@ -173,6 +185,24 @@ QWEN2_MOE_FORMAT = replace(
         "decoder_sparse_step": 1,
         "use_sliding_window": False,
         "rope_parameters.rope_type": "default",
+    },
+    accepted={
+        "attention_dropout": 0.0,
+        "mlp_only_layers": lambda layers: not layers,
+        "layer_types": lambda kinds: kinds is None or set(kinds) <= {"full_attention"},
+        **dict.fromkeys(
+            ("router_aux_loss_coef", "sliding_window", "max_window_layers", "intermediate_size"),
+            _any,
+        ),
+    },
+    defaults={
+        **LLAMA_FORMAT.defaults,
+        "qkv_bias": True,
+        "rms_norm_eps": 1e-6,
+        "moe_intermediate_size": 1408,
+        "shared_expert_intermediate_size": 5632,
+        "num_experts_per_tok": 4,
+        "num_experts": 60,
     },
 )
 

@@ -118,13 +118,16 @@ class LatentAttention(nn.Module):
         check_sizes(d_model=d_model, n_heads=n_heads, kv_rank=kv_rank)
         check_sizes(d_nope=d_nope, d_rope=d_rope, d_value=d_value)
         check_dropout(dropout)
-        self.n_heads, self.d_nope, self.d_rope = n_heads, d_nope, d_rope
+        self.n_heads, self.q_rank, self.d_nope, self.d_rope = n_heads, q_rank, d_nope, d_rope
         self.scale = (d_nope + d_rope) ** -0.5 if scale is None else scale
         self.dropout, self.rotary, self.core, self.attention = dropout, rotary, core, attention
         affine = partial(Linear, bias=False, op=linear)
-        self.query_down = None if q_rank is None else affine(d_model, q_rank)
-        self.query_norm = None if q_rank is None else RMSNorm(q_rank, eps=1e-6)
-        self.query = affine(q_rank or d_model, n_heads * (d_nope + d_rope))
+        width = n_heads * (d_nope + d_rope)
+        if q_rank is None:
+            self.query = affine(d_model, width)
+        else:
+            self.query_down, self.query_up = affine(d_model, q_rank), affine(q_rank, width)
+            self.query_norm = RMSNorm(q_rank, eps=1e-6)
         self.latent = affine(d_model, kv_rank)
         self.latent_norm = RMSNorm(kv_rank, eps=1e-6)
         self.rope_key = affine(d_model, d_rope)
@@ -163,9 +166,11 @@ class LatentAttention(nn.Module):
 
     def _queries(self, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Each head's query: the part without position, and the part turned by it."""
-        if self.query_down is not None:
-            x = self.query_norm(self.query_down(x))
-        q = self.query(x).unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
+        if self.q_rank is None:
+            q = self.query(x)
+        else:
+            q = self.query_up(self.query_norm(self.query_down(x)))
+        q = q.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
         q, q_rotary = q.split([self.d_nope, self.d_rope], dim=-1)
         return q, self.rotary(q_rotary, positions)
 

@@ -20,8 +20,8 @@ from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_fun
 
 from minillm.generation import generate
 from minillm.generation.cache import ContiguousCache
-from minillm.hub import load_hf, save_pretrained, to_hf
-from minillm.models.deepseek import deepseek_v2, deepseek_v3
+from minillm.hub import load_hf, load_pretrained, save_pretrained, to_hf
+from minillm.models.deepseek import Yarn, deepseek_v2, deepseek_v3
 from minillm.models.moe import mixtral, qwen2_moe
 from minillm.nn import TORCH_OPS, Ops, rotate_halves, scaled_dot_product_attention
 from minillm.nn.balancing import pooled_switch_loss, record_routing, switch_loss
@@ -277,6 +277,10 @@ def test_transformers_loads_an_exported_folder_and_continues_with_the_same_64_to
     tokens = generate(model, prompt, max_new_tokens=64)
     assert torch.equal(tokens, expected)
     assert len(set(tokens[0].tolist())) > 3, "a constant continuation would prove little"
+    again = load_pretrained(tmp_path)
+    assert again.config == model.config
+    mine = model.state_dict()
+    assert all(torch.equal(value, mine[name]) for name, value in again.state_dict().items())
 
 
 @pytest.mark.parametrize("padding", ["none", "right"])
@@ -317,7 +321,7 @@ def test_yarn_as_released(kind, perturb, record):
         "original_max_position_embeddings": 16, "mscale": 0.707, "mscale_all_dim": 0.707,
     }  # fmt: skip
     theirs = noisy(oracle(kind, rope_parameters=rope), perturb)
-    model = ours(kind, yarn_factor=4.0, yarn_mscale=0.707, trained_len=16)
+    model = ours(kind, yarn=Yarn(4.0, 16, 0.707))
     load_hf(model, theirs.state_dict())
     tokens, _, positions, _ = inputs("none", offset=20)
     with torch.no_grad():
