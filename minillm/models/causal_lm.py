@@ -74,13 +74,14 @@ class CausalLM(nn.Module):
         tokens: Int[Tensor, "b t"],
         *,
         positions: Int[Tensor, "b t"] | None = None,
-        attention_mask: Bool[Tensor, "b s"] | None = None,
+        attention_mask: Bool[Tensor, "b s"] | Bool[Tensor, "b t s"] | None = None,
         cache: Cache | None = None,
         last_only: bool = False,
     ) -> Float[Tensor, "b n v"]:
         """Logits of the next token after each of `tokens` (only after the last with `last_only`).
 
-        `attention_mask` is False at padding and covers the cached positions too. Padding on the
+        `attention_mask` is False at padding and covers the cached positions too; with a row for
+        each query it hides pairs (documents packed side by side). Padding on the
         left needs `positions` as well (by default cache.length + 0, 1, 2, …). A pass that fails
         or is interrupted leaves the cache as it was.
         """
@@ -101,7 +102,7 @@ class CausalLM(nn.Module):
         tokens: Int[Tensor, "b t"],
         *,
         positions: Int[Tensor, "b t"] | None = None,
-        attention_mask: Bool[Tensor, "b s"] | None = None,
+        attention_mask: Bool[Tensor, "b s"] | Bool[Tensor, "b t s"] | None = None,
     ) -> Float[Tensor, "b t d"]:
         """The stream after the final norm: what `logits` reads, or a head for another task."""
         self._check(tokens, positions, attention_mask, 0)
@@ -124,7 +125,9 @@ class CausalLM(nn.Module):
         """The residual stream after the last block."""
         if positions is None:
             positions = torch.arange(start, start + tokens.shape[1], device=tokens.device)[None]
-        mask = None if attention_mask is None else padding_mask(attention_mask)
+        mask = attention_mask
+        if mask is not None:
+            mask = padding_mask(mask) if mask.ndim == 2 else mask[:, None]
         x = self._embed(tokens, positions)
         for i, block in enumerate(self.blocks):
             layer = None if cache is None else cache[i]
@@ -174,8 +177,9 @@ class CausalLM(nn.Module):
             raise ValueError(
                 f"positions {tuple(positions.shape)} must match tokens {tuple(tokens.shape)}"
             )
-        if attention_mask is not None and attention_mask.shape != (tokens.shape[0], end):
+        shapes = ((tokens.shape[0], end), (*tokens.shape, end))
+        if attention_mask is not None and attention_mask.shape not in shapes:
             raise ValueError(
-                f"attention_mask must be {(tokens.shape[0], end)} (cached and new positions), "
-                f"got {tuple(attention_mask.shape)}"
+                f"attention_mask must be {shapes[0]} (cached and new positions) or, for pairs, "
+                f"{shapes[1]}; got {tuple(attention_mask.shape)}"
             )

@@ -169,7 +169,7 @@ class GPT(CausalLM):
         block: Callable[..., nn.Module] = PreNormBlock,
         final_norm: bool = True,
         init: Callable[[nn.Module], None] = init_gpt2,
-        hub_format: HubFormat = GPT2_FORMAT,
+        hub_format: HubFormat | None = GPT2_FORMAT,
         ops: Ops | None = None,
     ) -> None:
         if not isinstance(config, GPTConfig):
