@@ -198,7 +198,11 @@ class NextSentencePairs:
 def cut_pair(
     first: Sequence[int], second: Sequence[int], budget: int
 ) -> tuple[list[int], list[int]]:
-    """Both pieces cut at the end, the longer one first, to `budget` tokens together."""
+    """Both pieces cut to `budget` tokens together, one token at a time from the longer one.
+
+    The first loses its beginning and the second its end, so that what stays still touches. (The
+    authors' code cuts either end, at random.)
+    """
     if budget < 2:
         raise ValueError(f"budget is {budget}; two pieces need at least 2 tokens")
     n, m = len(first), len(second)
@@ -208,7 +212,7 @@ def cut_pair(
             n -= 1
         else:
             m -= 1
-    return list(first[:n]), list(second[:m])
+    return list(first[len(first) - n :]), list(second[:m])
 
 
 class PreTrainingBatch(NamedTuple):

@@ -6,6 +6,7 @@ import sys
 SCRIPT = """
 import torch
 from minillm.evaluation import perplexity
+from minillm.evaluation.classification import average_scores, confusion_matrix
 
 
 ids = torch.arange(4)
@@ -22,6 +23,9 @@ CASES = [
     (ppl(tokens=ids + 2), "token id 5 is outside the model's vocabulary of 5"),
     (ppl(lambda t: (t,)), "the model gives tuple for ids of shape (1, 3)"),
     (ppl(lambda t: t.float()), "the model gives (1, 3) for ids"),
+    (lambda: confusion_matrix(ids / 2, ids, 4), "targets must be whole numbers"),
+    (lambda: confusion_matrix(ids, ids[:2], 4), "4 targets for 2 predictions"),
+    (lambda: average_scores(torch.eye(2).long(), "mean"), "average is 'mean'"),
 ]
 for number, (call, message) in enumerate(CASES):
     try:
@@ -39,4 +43,4 @@ def test_mistakes_are_named():
         [sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "7 cases"
+    assert done.stdout.strip() == "10 cases"
