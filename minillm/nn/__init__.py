@@ -35,7 +35,7 @@ from minillm.nn.ffn import (
 )
 from minillm.nn.linear import Linear
 from minillm.nn.losses import cross_entropy, z_loss
-from minillm.nn.norms import LayerNorm, RMSNorm, layer_norm, rms_norm
+from minillm.nn.norms import LayerNorm, OffsetRMSNorm, RMSNorm, layer_norm, rms_norm
 from minillm.nn.ops import TORCH_OPS, Ops
 from minillm.nn.positions import (
     BlockPositions,
@@ -90,6 +90,7 @@ __all__ = [
     "Linear",
     "LinearChainCRF",
     "MultiHeadAttention",
+    "OffsetRMSNorm",
     "Ops",
     "ParallelBlock",
     "PostNormBlock",

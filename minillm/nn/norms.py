@@ -78,3 +78,22 @@ class RMSNorm(nn.Module):
     def forward(self, x: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:
         """Normalize the last axis of `x`."""
         return self.op(x, self.weight, self.eps)
+
+
+class OffsetRMSNorm(nn.Module):
+    """`rms_norm` with the scale 1 + weight, weight zeros at first (Gemma Team 2024).
+
+    Weight decay then pulls the scale toward 1, not toward 0.
+    """
+
+    def __init__(
+        self, d_model: int, *, eps: float = 1e-6, op: Callable[..., Tensor] = rms_norm
+    ) -> None:
+        super().__init__()
+        check_sizes(d_model=d_model)
+        self.eps, self.op = eps, op
+        self.weight = nn.Parameter(torch.zeros(d_model))
+
+    def forward(self, x: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:
+        """Normalize the last axis of `x`."""
+        return self.op(x, 1 + self.weight, self.eps)

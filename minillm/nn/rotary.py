@@ -69,7 +69,8 @@ class Rotary(nn.Module):
         scale: float | int = 1.0,
     ) -> None:
         super().__init__()
-        if frequencies.ndim != 1 or not len(frequencies) or not torch.isfinite(frequencies).all():
+        shaped = frequencies.ndim == 1 and len(frequencies) > 0
+        if not shaped or not (frequencies.is_meta or torch.isfinite(frequencies).all()):
             raise ValueError(
                 "frequencies must be finite numbers in one axis, as rotary_frequencies returns "
                 f"them, got {tuple(frequencies.shape)}"

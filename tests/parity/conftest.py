@@ -1,6 +1,7 @@
 """Shared by the parity tests: noise on every weight, and a record of the largest errors."""
 
 import fcntl
+import functools
 import importlib.metadata
 import json
 import os
@@ -17,14 +18,18 @@ RECORD = os.environ.get("MINILLM_RECORD") == "1"
 
 @pytest.fixture
 def perturb():
-    """Add N(0, 0.3) to every parameter and floating buffer: default values hide mistakes."""
+    """Add N(0, 0.3) to every parameter and floating buffer: default values hide mistakes.
+
+    Constants that the config defines (causal masks, RoPE's frequencies, Gemma's √d) stay.
+    """
+    constants = ("attn.bias", "inv_freq", "rotary.frequencies", "embed_scale")
 
     def add_noise(model, seed):
         generator = torch.Generator().manual_seed(seed)
-        frozen_masks = [n for n, _ in model.named_buffers() if n.endswith("attn.bias")]
+        frozen = [n for n, _ in model.named_buffers() if n.endswith(constants)]
         with torch.no_grad():
             for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-                if tensor.is_floating_point() and name not in frozen_masks:
+                if tensor.is_floating_point() and name not in frozen:
                     noise = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
                     tensor += 0.3 * noise.to(tensor.dtype)
         return model
@@ -84,6 +89,7 @@ def _store(rows):
         file.write(json.dumps(record, indent=1) + "\n")
 
 
+@functools.cache
 def _version(oracle):
     """`nltk 3.9.2` for a dotted name, transformers' for one of its classes, nothing for words."""
     package = oracle.split(".")[0] if "." in oracle else "transformers"
