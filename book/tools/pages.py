@@ -4,6 +4,7 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
+import families
 import parity
 import yaml
 from course import Chapter, Course
@@ -19,9 +20,8 @@ def planned(course: Course) -> dict[Path, str]:
     files[book / "reference" / "index.md"] = reference_index(course)
     for module in course.modules:
         files[book / "reference" / f"{module}.md"] = reference_page(course, module)
-    measured = parity.page(course)
-    if measured:
-        files[book / "parity.md"] = measured
+    made = {"parity": parity.page(course), "families": families.page(course)}
+    files |= {book / f"{name}.md": text for name, text in made.items() if text}
     intro = book / "intro.md"
     if intro.exists():
         new = course_map(course)
@@ -156,7 +156,8 @@ def contents(course: Course) -> str:
         parts.append({"caption": part["title"], "chapters": entries})
     modules = [{"file": f"book/reference/{module}"} for module in course.modules]
     library = {"file": "book/reference/index", "sections": modules}
-    made = {"book/interview"} | ({"book/parity"} if parity.page(course) else set())
+    made = {"book/interview"}
+    made |= {f"book/{one.__name__}" for one in (families, parity) if one.page(course)}
     back = [e for e in course.plan["back"] if e in made or existing([e])]
     back = [{"file": name} for name in back]
     parts.append({"caption": "Reference", "chapters": [*back, library]})
