@@ -5,11 +5,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from minillm.hub.configs import check_fixed, config_fields, names_of
+from minillm.hub.state_dicts import copy_in
 from minillm.models.bart import BART_FORMAT, bart
+from minillm.models.bert import BERT_FORMAT, BertConfig, bert
 from minillm.models.bloom import BLOOM_FORMAT, BloomConfig, bloom
+from minillm.models.chatglm import GLM4_FORMAT, ChatGLMConfig, glm4
 from minillm.models.deepseek import DeepSeekConfig, deepseek_v2, deepseek_v3
 from minillm.models.deepseek_format import V2_FORMAT, V3_FORMAT
 from minillm.models.encdec import EncDecConfig
@@ -55,6 +59,7 @@ from minillm.models.moe import (
     qwen2_moe,
 )
 from minillm.models.t5 import T5_1_1_FORMAT, T5_FORMAT, T5Config, t5, t5_1_1
+from minillm.nn.ops import Ops
 
 
 @dataclass(frozen=True)
@@ -69,9 +74,11 @@ class Family:
 # One entry a family. Several may share an architecture (Falcon 7B and 40B): the first whose fixed
 # settings fit is taken, so the more particular stands first.
 FAMILIES: tuple[Family, ...] = (
+    Family(glm4, ChatGLMConfig, GLM4_FORMAT),
     Family(gpt1, GPTConfig, GPT1_FORMAT),
     Family(gpt2, GPTConfig, GPT2_FORMAT),
     Family(marian, EncDecConfig, MARIAN_FORMAT),
+    Family(bert, BertConfig, BERT_FORMAT),
     Family(t5, T5Config, T5_FORMAT),
     Family(t5_1_1, T5Config, T5_1_1_FORMAT),
     Family(bart, EncDecConfig, BART_FORMAT),
@@ -130,11 +137,40 @@ def template(
             "copy all files from the same checkpoint"
         )
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _NoRandomWeights():
             return numbers, family.preset(**numbers)
     except (RuntimeError, OverflowError, TypeError) as error:  # sizes beyond 64 bits
         reason = str(error).splitlines()[0]
         raise ValueError(f"{numbers} describe no model: {reason:.120}; correct them") from error
+
+
+def filled(
+    family: Family, numbers: Mapping[str, Any], values: Mapping[str, Tensor], ops: Ops | None
+) -> nn.Module:
+    """The model with `values` (`matched` made them) as its weights, in evaluation mode."""
+    with _NoRandomWeights():
+        model = family.preset(ops=ops, **numbers)
+    copy_in(model, values)
+    return model.eval()
+
+
+class _NoRandomWeights(TorchFunctionMode):
+    """Leave out the drawing of first weights, the slower half of loading: all are replaced."""
+
+    DRAWS = (
+        Tensor.normal_,
+        Tensor.uniform_,
+        nn.init.normal_,
+        nn.init.uniform_,
+        nn.init.kaiming_uniform_,
+    )
+
+    def __torch_function__(
+        self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        if func in self.DRAWS:
+            return kwargs["tensor"] if not args else args[0]
+        return func(*args, **(kwargs or {}))
 
 
 def _count_layers(hub_format: HubFormat, names: Iterable[str]) -> int:

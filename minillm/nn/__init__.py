@@ -44,6 +44,7 @@ from minillm.nn.positions import (
     block_positions,
     sinusoidal,
 )
+from minillm.nn.prefix import prefix_mask
 from minillm.nn.recurrent import GRUCell, LSTMCell, Recurrent, RecurrentLayer, RNNCell
 from minillm.nn.relative import (
     RelativeBias,
@@ -130,6 +131,7 @@ __all__ = [
     "pairs_from_halves",
     "pairs_to_halves",
     "position_interpolation",
+    "prefix_mask",
     "relu",
     "rms_norm",
     "rotary_frequencies",
