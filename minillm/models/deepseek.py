@@ -62,6 +62,14 @@ class DeepSeekConfig:
         check_sizes(**{name: getattr(self, name) for name in whole.split()})
         if self.q_rank is not None:
             check_sizes(q_rank=self.q_rank)
+        usable = self.n_experts // self.n_groups * self.top_groups
+        if self.n_experts % self.n_groups or self.top_groups > self.n_groups:
+            raise ValueError(
+                f"n_experts {self.n_experts} in n_groups {self.n_groups}, top_groups "
+                f"{self.top_groups}: groups must be of equal size, and enough of them"
+            )
+        if self.top_k > usable:
+            raise ValueError(f"top_k {self.top_k} of {usable} experts in the groups used")
         if self.n_dense not in range(self.n_layers + 1):
             raise ValueError(f"n_dense {self.n_dense} of n_layers {self.n_layers} blocks")
 
