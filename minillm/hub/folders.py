@@ -2,20 +2,17 @@
 
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from minillm.hub.configs import config_fields, hf_config, names_of
-from minillm.hub.families import Family, family_of
+from minillm.hub.configs import hf_config
+from minillm.hub.families import family_of, filled, template
 from minillm.hub.safetensors_header import bad, read_header
-from minillm.hub.state_dicts import check_finite, copy_in, matched, to_hf
-from minillm.models.hub_format import HubFormat
+from minillm.hub.state_dicts import check_finite, matched, to_hf
 from minillm.nn.ops import Ops
 
 
@@ -55,18 +52,18 @@ def load_pretrained(folder: str | Path, *, ops: Ops | None = None) -> nn.Module:
             raise ValueError(f"{file} is missing; a checkpoint folder has both files")
     header = read_header(tensor_file)
     try:
-        family, numbers, template = _template(_read_config(config_file), header)
+        config = _read_config(config_file)
+        family = family_of(config)
+        numbers, empty = template(family, config, header)
     except ValueError as error:
         raise ValueError(f"{config_file}: {error}") from error
     try:
-        values = matched(template, load_file(tensor_file))
+        values = matched(empty, load_file(tensor_file))
     except SafetensorError as error:
         raise bad(tensor_file, str(error)) from error
     except ValueError as error:
         raise ValueError(f"{tensor_file}: {error}") from error
-    model = family.preset(ops=ops, **numbers)
-    copy_in(model, values)
-    return model.eval()
+    return filled(family, numbers, values, ops)
 
 
 def _read_config(file: Path) -> dict[str, Any]:
@@ -77,32 +74,3 @@ def _read_config(file: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise ValueError(f"it holds {config!r:.80}, not an object; copy it again")
     return config
-
-
-def _template(
-    config: dict[str, Any], header: Mapping[str, Any]
-) -> tuple[Family, dict[str, Any], nn.Module]:
-    """The family, the preset's arguments, and the model on the meta device: without memory."""
-    family = family_of(config)
-    numbers = config_fields(family.hub_format, config, family.config)
-    layers = _count_layers(family.hub_format, header)
-    if numbers.get("n_layers", layers) != layers:  # before building: it may be 10⁷
-        names = names_of(family.hub_format, "n_layers")
-        raise ValueError(
-            f"{names}={numbers['n_layers']}, but the tensors are those of {layers} layers; "
-            "copy both files from the same checkpoint"
-        )
-    try:
-        with torch.device("meta"):
-            return family, numbers, family.preset(**numbers)
-    except (RuntimeError, OverflowError, TypeError) as error:  # sizes beyond 64 bits
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{numbers} describe no model: {reason:.120}; correct them") from error
-
-
-def _count_layers(hub_format: HubFormat, header: Mapping[str, Any]) -> int:
-    """How many tensors fill the place of the first key that every layer has."""
-    key = next(key for key in hub_format.keys if "{i}" in key)
-    head, tail = key.removeprefix(hub_format.prefix).split("{i}")
-    names = (name.removeprefix(hub_format.prefix) for name in header)
-    return sum(n.startswith(head) and n.endswith(tail) for n in names)

@@ -36,12 +36,15 @@ def load_hf(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
 
 
 @torch.no_grad()
-def matched(model: nn.Module, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def matched(
+    model: nn.Module, state_dict: Mapping[str, Tensor], hub_format: HubFormat | None = None
+) -> dict[str, Tensor]:
     """Our name → its values in a Hugging Face state dict; ValueError unless all fits.
 
-    Only names, shapes and types of `model` are used: it may lie on the meta device.
+    Only names, shapes and types of `model` are used: it may lie on the meta device. `hub_format`
+    is the model's unless given (GGUF files have names of their own).
     """
-    hub_format, own = model.hub_format, model.state_dict()
+    hub_format, own = hub_format or model.hub_format, model.state_dict()
     pairs = expand(hub_format, model.config.n_layers, own)
     given = _named_in_full(hub_format, state_dict, pairs)
     _check_names(pairs, given, own, hub_format)
@@ -106,13 +109,15 @@ def check_finite(name: str, tensor: Tensor, dtype: torch.dtype | None = None) ->
 
 
 @torch.no_grad()
-def to_hf(model: nn.Module, *, tied: bool = True) -> dict[str, Tensor]:
+def to_hf(
+    model: nn.Module, hub_format: HubFormat | None = None, *, tied: bool = True
+) -> dict[str, Tensor]:
     """Return a Hugging Face state dict with copies of the model's tensors.
 
     Those that repeat another are included, as transformers' `state_dict` does, unless `tied` is
-    False, as in its files.
+    False, as in its files. `hub_format` is the model's unless given.
     """
-    hub_format, own = model.hub_format, model.state_dict()
+    hub_format, own = hub_format or model.hub_format, model.state_dict()
     out = {}
     pairs = expand(hub_format, model.config.n_layers, own)
     for theirs, ours in pairs.items():
@@ -164,7 +169,7 @@ def _check_names(
     missing, unknown = pairs.keys() - given.keys(), given.keys() - pairs.keys()
     if missing or unknown:
         raise ValueError(
-            f"not a {hub_format.fixed['architectures'][0]} of this size: "
+            f"not a {hub_format.architecture} of this size: "
             f"missing {_some(missing)}; unknown {_some(unknown)}; check n_layers and the preset"
         )
 

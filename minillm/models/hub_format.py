@@ -69,6 +69,12 @@ class HubFormat:
     aliases: Mapping[str, str] = field(default_factory=dict)
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def architecture(self) -> str:
+        """The name of transformers' class, or of GGUF's architecture."""
+        named = self.fixed.get("architectures") or [self.fixed["general.architecture"]]
+        return named[0]
+
 
 # transformers 5 keeps the rotation's numbers in one object; files written before it do not.
 ROPE_ALIASES = {

@@ -59,7 +59,7 @@ def edit(folder, **changes):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model_type": "llama"}, "model_type 'llama' is not known here; known: openai-gpt, gpt2"),
+        ({"model_type": "elmo"}, "model_type 'elmo' is not known here; known: openai-gpt, gpt2"),
         ({"tie_word_embeddings": False}, "tie_word_embeddings=False is not supported"),
         ({"attn_pdrop": 0.1}, "attn_pdrop=0.1 differs from 0.2"),
         ({"n_embd": 8}, "has shape"),
@@ -84,7 +84,7 @@ def edit(folder, **changes):
 def test_unsupported_or_inconsistent_settings(saved, changes, message, monkeypatch):
     _, folder = saved
     edit(folder, **changes)
-    monkeypatch.setattr(folders, "copy_in", None)  # a model was built: too late
+    monkeypatch.setattr(folders, "filled", None)  # a model was built: too late
     with pytest.raises(ValueError, match=message):
         load_pretrained(folder)
 
