@@ -11,7 +11,7 @@ from course import Course
 # The columns in order: name in the data, heading, what a cell of it says.
 COLUMNS = {
     "who": ("who", "the group that trained the model"),
-    "released": ("when", "year and month of the paper or of the weights, whichever came first"),
+    "released": ("when", "year and month of the paper, announcement or model card named beside it"),
     "parameters": ("parameters", "of the size named in the first column, embeddings included "
                    "unless said otherwise; for experts all of them, then those one token uses"),
     "tokens": ("training tokens", "seen in pretraining; words or bytes where the maker counted "
@@ -27,8 +27,8 @@ COLUMNS = {
     "license": ("license", "of the weights"),
 }  # fmt: skip
 SIDES = {"East": "a maker in China", "West": "a maker elsewhere, Abu Dhabi and Tel Aviv included"}
-UNITS = {"": 1, "K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
-COUNT = re.compile(r"(?:about |over )?([\d,]+(?:\.\d+)?)(?: ([KMBT])\b)?(?! ?(?:GB|TB))")
+UNITS = {"": 1, "K": 1024, "M": 1e6, "B": 1e9, "T": 1e12}
+COUNT = re.compile(r"(?:about |over )?([\d,]+(?:\.\d+)?)(?: ([KMBT])\b)?(?![\d ]*[GT]B\b)")
 UNKNOWN = "unpublished"
 ENTRY = re.compile(r"^@\w+\{([^,\s]+),(.*?)^\}", re.MULTILINE | re.DOTALL)
 
@@ -38,15 +38,20 @@ html_theme.sidebar_secondary.remove: true
 # Model families
 
 <!-- Made by `make sync` from `book/data/families.yml`; edit that file instead. -->
-{count} models of East and West, from 2018 on. The small number after a cell leads to where it was
-read: to a line below the table with the work and the place in it. {unknown} cells say
-"{word}": the maker did not publish it, and the line below says where one would expect it. A click
-on a heading sorts by that column, a second one turns the order around.
+{count} models of East and West, from {first} to {last}, each in one row. The small number after a
+cell leads to the line below the table that says where it was read: the work, and the place in it.
+A heading sorts by its column, and pressed again turns the order around. {unknown} cells say
+"{word}": the maker kept that to itself, and the line below names the work that leaves it out.
+
+East means {east}; West, {west}. Where a family has several sizes or versions, the first column
+names the one that the row describes. K stands for 1,024, M for a million, B for a
+billion, T for a trillion.
 
 {columns}
 
-East means {east}, West {west}. Where a family has several sizes or versions, the first column names
-the one that the row describes: a row never mixes two.
+The place in {{cite:t}}`wolf2020transformers` is a file below `src/transformers` and a name in it,
+in version {version}; the tests check that it is there.
+
 """
 
 
@@ -132,9 +137,18 @@ def page(course: Course) -> str | None:
         raise ValueError("book/data/families.yml: " + "; ".join(wrong))
     unknown = sum(m["cells"][c][0] == UNKNOWN for m in models for c in COLUMNS)
     columns = "\n".join(f"- **{title}**: {what}." for title, what in COLUMNS.values())
-    said = {"count": len(models), "unknown": unknown, "word": UNKNOWN, "columns": columns}
-    head = HEAD.format(**said, east=SIDES["East"], west=SIDES["West"])
+    head = HEAD.format(
+        count=len(models), unknown=unknown, word=UNKNOWN, columns=columns, version=version(course),
+        first=models[0]["cells"]["released"][0][:4], last=models[-1]["cells"]["released"][0][:4],
+        east=SIDES["East"], west=SIDES["West"],
+    )  # fmt: skip
     return "\n".join([head, *table(models, known), *sources(models)]) + "\n"
+
+
+def version(course: Course) -> str:
+    """Return the version of transformers that constraints.txt pins."""
+    pins = (course.root / "constraints.txt").read_text("utf8")
+    return re.search(r"^transformers==(\S+)", pins, re.MULTILINE).group(1)
 
 
 def table(models: list[dict], known: dict[str, str]) -> list[str]:
@@ -154,14 +168,15 @@ def table(models: list[dict], known: dict[str, str]) -> list[str]:
             key = html.escape(sort_key(column, value))
             where = html.escape(f"{known[source]}: {place}")
             mark = f'<a class="source" href="#{slug(model["model"], column)}" title="{where}">'
-            lines += [f'<td data-sort="{key}">{html.escape(value)} {mark}{number}</a></td>']
+            cell = f"{html.escape(value)} {mark}{number}</a>"
+            lines += [f'<td class="{column}" data-sort="{key}">{cell}</td>']
         lines += ["</tr>"]
     return [*lines, "</tbody></table></div>", ""]
 
 
 def sources(models: list[dict]) -> list[str]:
     """Return for each model where its cells were read, in the order of the columns."""
-    lines = ["## Where each cell was read", ""]
+    lines = ["## Where each cell was read", "", ":::{div} family-sources", ""]
     for model in models:
         lines += [f'<a id="{slug(model["model"])}"></a>', "", f"**{model['model']}**", ""]
         for column, (title, _) in COLUMNS.items():
@@ -169,4 +184,4 @@ def sources(models: list[dict]) -> list[str]:
             anchor = f'<a id="{slug(model["model"], column)}"></a>'
             lines += [f"- {anchor}{title}: {value}. {{cite:t}}`{source}`, {place}"]
         lines += [""]
-    return lines
+    return [*lines, ":::"]
