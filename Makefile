@@ -30,7 +30,7 @@ help:  ## this list
 	@echo "Setting up .venv: the library, its tests and the references they compare with"
 	@$(PYTHON) -m venv .venv
 	@$(TEST)/python $(PIP_INSTALL) torch==$$(sed -n 's/^torch==//p' constraints.txt)
-	@$(TEST)/python $(PIP_INSTALL) -e '.[chapters,exercises,test]'
+	@$(TEST)/python $(PIP_INSTALL) -e '.[chapters,exercises,gpu,test]'
 	@touch $@
 
 # --- what people do ---------------------------------------------------------------------------
