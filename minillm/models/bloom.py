@@ -31,7 +31,10 @@ class GroupedHeads:
         g, share = config.n_kv_heads, config.n_heads // config.n_kv_heads
         rows = (config.n_heads + 2 * g) * config.d_head
         if tensor.shape[0] != rows:
-            raise ValueError(f"{tensor.shape[0]} rows, but {config.n_heads} + 2 · {g} heads {rows}")
+            raise ValueError(
+                f"{tensor.shape[0]} rows, but {config.n_heads} + 2 · {g} heads of {config.d_head} "
+                f"have {rows}"
+            )
         groups = tensor.view(g, share + 2, config.d_head, *tensor.shape[1:])
         return tuple(
             part.flatten(0, 2) for part in groups.split([share, 1, 1], dim=1)

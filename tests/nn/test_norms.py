@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from minillm.nn import TORCH_OPS, LayerNorm, RMSNorm, layer_norm, rms_norm
+from minillm.nn import TORCH_OPS, LayerNorm, OffsetRMSNorm, RMSNorm, layer_norm, rms_norm
 
 
 def case(*shape):
@@ -82,3 +82,19 @@ def test_modules_start_as_the_identity_scale_and_equal_torch():
     ours, theirs = RMSNorm(6, eps=1e-3).double(), torch.nn.RMSNorm(6, eps=1e-3).double()
     torch.testing.assert_close(ours(x), theirs(x), atol=1e-12, rtol=0)
     assert LayerNorm(6, bias=False).bias is None
+
+
+@pytest.mark.parametrize("op", [rms_norm, TORCH_OPS.rms_norm])
+def test_offset_norm_scales_by_one_plus_weight(op):
+    from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
+
+    torch.manual_seed(0)
+    ours, theirs, x = (
+        OffsetRMSNorm(13, eps=0.1, op=op),
+        GemmaRMSNorm(13, eps=0.1),
+        torch.randn(4, 13),
+    )
+    torch.testing.assert_close(ours(x), F.rms_norm(x, (13,), eps=0.1))  # weight 0 is scale 1
+    ours.weight.data = theirs.weight.data = torch.randn(13)
+    torch.testing.assert_close(ours(x), theirs(x), atol=1e-6, rtol=0)
+    assert (ours(x) - F.rms_norm(x, (13,), ours.weight, 0.1)).abs().max() > 0.1
