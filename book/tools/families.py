@@ -29,6 +29,7 @@ COLUMNS = {
 SIDES = {"East": "a maker in China", "West": "a maker elsewhere, Abu Dhabi and Tel Aviv included"}
 UNITS = {"": 1, "K": 1024, "M": 1e6, "B": 1e9, "T": 1e12}
 COUNT = re.compile(r"(?:about |over )?([\d,]+(?:\.\d+)?)(?: ([KMBT])\b)?(?![\d ]*[GT]B\b)")
+UNIT, NARROW = re.compile(r"(\d) ([KMBT]|GB)\b"), "\\1\u00a0\\2"  # units stay with their numbers
 UNKNOWN = "unpublished"
 ENTRY = re.compile(r"^@\w+\{([^,\s]+),(.*?)^\}", re.MULTILINE | re.DOTALL)
 
@@ -46,8 +47,6 @@ A heading sorts by its column, and pressed again turns the order around. {unknow
 East means {east}; West, {west}. Where a family has several sizes or versions, the first column
 names the one that the row describes. K stands for 1,024, M for a million, B for a
 billion, T for a trillion.
-
-{columns}
 
 The place in {{cite:t}}`wolf2020transformers` is a file below `src/transformers` and a name in it,
 in version {version}; the tests check that it is there.
@@ -138,11 +137,12 @@ def page(course: Course) -> str | None:
     unknown = sum(m["cells"][c][0] == UNKNOWN for m in models for c in COLUMNS)
     columns = "\n".join(f"- **{title}**: {what}." for title, what in COLUMNS.values())
     head = HEAD.format(
-        count=len(models), unknown=unknown, word=UNKNOWN, columns=columns, version=version(course),
+        count=len(models), unknown=unknown, word=UNKNOWN, version=version(course),
         first=models[0]["cells"]["released"][0][:4], last=models[-1]["cells"]["released"][0][:4],
         east=SIDES["East"], west=SIDES["West"],
     )  # fmt: skip
-    return "\n".join([head, *table(models, known), *sources(models)]) + "\n"
+    meaning = ["## What the columns say", "", columns, ""]
+    return "\n".join([head, *table(models, known), *meaning, *sources(models)]) + "\n"
 
 
 def version(course: Course) -> str:
@@ -168,7 +168,7 @@ def table(models: list[dict], known: dict[str, str]) -> list[str]:
             key = html.escape(sort_key(column, value))
             where = html.escape(f"{known[source]}: {place}")
             mark = f'<a class="source" href="#{slug(model["model"], column)}" title="{where}">'
-            cell = f"{html.escape(value)} {mark}{number}</a>"
+            cell = f"{UNIT.sub(NARROW, html.escape(value))}{mark}{number}</a>"
             lines += [f'<td class="{column}" data-sort="{key}">{cell}</td>']
         lines += ["</tr>"]
     return [*lines, "</tbody></table></div>", ""]
