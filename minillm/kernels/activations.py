@@ -20,7 +20,7 @@ SILU, GELU, GELU_TANH = 0, 1, 2
 
 
 @jit
-def _activate(x, KIND: tl.constexpr):
+def activate(x, KIND: tl.constexpr):
     """σ(x) and σ′(x)."""
     if KIND == 0:  # x s, s = sigmoid(x)
         s = tl.sigmoid(x)
@@ -42,7 +42,7 @@ def _forward(gate_ptr, up_ptr, y_ptr, n, KIND: tl.constexpr, BLOCK: tl.constexpr
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     gate = tl.load(gate_ptr + at, at < n, 0.0).to(tl.float32)
     up = tl.load(up_ptr + at, at < n, 0.0).to(tl.float32)
-    active, _ = _activate(gate, KIND)
+    active, _ = activate(gate, KIND)
     tl.store(y_ptr + at, active * up, at < n)
 
 
@@ -54,7 +54,7 @@ def _backward(
     gate = tl.load(gate_ptr + at, at < n, 0.0).to(tl.float32)
     up = tl.load(up_ptr + at, at < n, 0.0).to(tl.float32)
     dy = tl.load(dy_ptr + at, at < n, 0.0).to(tl.float32)
-    active, slope = _activate(gate, KIND)
+    active, slope = activate(gate, KIND)
     tl.store(dup_ptr + at, dy * active, at < n)
     tl.store(dgate_ptr + at, dy * up * slope, at < n)
 

@@ -42,6 +42,9 @@ def check(dtype):
     """Compare a kernel with float64 and with the same formula in PyTorch at the same type."""
 
     def compare(ours, exact, naive=None, floor=None):
+        assert ours.shape == exact.shape
+        if not exact.numel():
+            return
         error = (ours.double() - exact).abs().max().item()
         bound = (floor or FLOOR[dtype]) * max(exact.abs().max().item(), 1.0)
         if naive is not None:
