@@ -9,9 +9,10 @@ CHAPTERS := $(CH)
 # Two single-threaded workers beat one with two threads on the small tensors of tests and chapters.
 WORKERS ?= 2
 PORT ?= 8000
+CUDA = $(PYTHON) -c 'import torch, sys; sys.exit(0 if torch.cuda.is_available() else "a CUDA device is needed, and torch sees none")'
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help book test serve execute sync lint bench gpu grade assets clean
+.PHONY: help book test serve execute sync lint bench gpu gputest gpubench grade assets clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -69,9 +70,15 @@ lint: .venv/ready  ## ruff, import-linter, spelling, pairs in step
 bench: .venv/ready assets  ## ratios against peers on this CPU, each from one interleaved run
 	@for file in tests/benchmarks/bench_*.py; do echo "== $$file"; $(TEST)/python $$file || exit 1; done
 
-gpu:  ## on a CUDA machine: the tests that need one (uses PYTHON as it is)
-	@$(PYTHON) -c 'import torch, sys; sys.exit(0 if torch.cuda.is_available() else "make gpu needs a CUDA device; torch sees none")'
-	PYTHONPATH=. $(PYTHON) -m pytest -m gpu tests -o addopts=--import-mode=importlib
+gpu: gputest gpubench  ## on a CUDA machine: kernels tested, then timed (uses PYTHON as it is)
+
+gputest:  ## the kernels against their references, compiled for this machine's GPU
+	@$(CUDA)
+	PYTHONPATH=. $(PYTHON) -m pytest -q tests/kernels -o addopts=--import-mode=importlib
+
+gpubench:  ## the kernels against PyTorch's: make gpubench ONLY="memory attention"
+	@$(CUDA)
+	PYTHONPATH=. $(PYTHON) tests/benchmarks/gpu_kernels.py $(if $(ONLY),--only $(ONLY))
 
 grade: .venv/ready  ## grade a folder of notebooks: make grade SUBMISSIONS=folder
 	@test -n "$(SUBMISSIONS)" || { echo "which folder? make grade SUBMISSIONS=folder"; exit 2; }

@@ -4,11 +4,13 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
+import benchmarks
 import families
 import parity
 import yaml
 from course import Chapter, Course
 
+TOOLS = {"benchmarks": benchmarks, "families": families, "parity": parity}
 MAP = re.compile(r"(<!-- map: made by make sync -->\n).*?(<!-- /map -->)", re.DOTALL)
 MADE = "Made by `make sync`; edit `book/curriculum.yml` instead."
 
@@ -20,7 +22,7 @@ def planned(course: Course) -> dict[Path, str]:
     files[book / "reference" / "index.md"] = reference_index(course)
     for module in course.modules:
         files[book / "reference" / f"{module}.md"] = reference_page(course, module)
-    made = {"parity": parity.page(course), "families": families.page(course)}
+    made = {name: tool.page(course) for name, tool in TOOLS.items()}
     files |= {book / f"{name}.md": text for name, text in made.items() if text}
     intro = book / "intro.md"
     if intro.exists():

@@ -1,4 +1,3 @@
-import gguf
 import numpy as np
 import pytest
 import torch
@@ -22,6 +21,7 @@ def test_value_and_gradient(agree, data, dtype, group, n, o):
 
 def test_codes_are_those_of_ggufs_q4_0():
     """The scales there are float16 and the codes the same: 2 bytes of scale, 16 of nibbles."""
+    gguf = pytest.importorskip("gguf")
     w = torch.randn(6, 64, generator=torch.Generator().manual_seed(4))
     packed, scale = quantize_int4(w, 32)
     raw = gguf.quants.quantize(w.numpy(), gguf.GGMLQuantizationType.Q4_0).reshape(6, 2, 18)
