@@ -9,12 +9,12 @@ HEAD = """# GPU benchmarks
 
 <!-- Made by `make sync` from book/data/kernels-*.json; edit `book/tools/benchmarks.py` instead. -->
 Each Triton kernel of the library against the same computation by PyTorch: its operations one by
-one (*eager*), the same under `torch.compile`, and its own fused kernels where there are any. All sides
-get the same random bfloat16 numbers and must agree before they are timed. Times are medians over
-replays of a CUDA graph. Beside them stands what the device itself can do, measured in the same run:
-for kernels that move numbers the bandwidth of a copy, for kernels that multiply the rate of a large
-matrix product. A backward pass of attention counts 2.5 times the FLOPs of the forward pass, which
-is what an implementation with five matrix products does, however many ours has.
+one (*eager*), the same under `torch.compile`, and its own fused kernels where there are any. All
+sides get the same random bfloat16 numbers and must agree before they are timed. Times are medians
+over replays of a CUDA graph. Beside them stands what the device itself can do, measured in the
+same run: for kernels that move numbers the bandwidth of a copy, for kernels that multiply the rate
+of a large matrix product. A backward pass of attention counts 2.5 times the FLOPs of the forward
+pass, which is what an implementation with five matrix products does, however many ours has.
 """
 NONE = """
 **No result is stored yet.** The kernels are tested in Triton's interpreter, which shows that their
