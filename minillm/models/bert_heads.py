@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from minillm.data.parallel import pad_right
 from minillm.models.bert import (
     BERT_FORMAT,
     CONFIG_KEYS,
@@ -178,9 +179,6 @@ def embed(
     out = torch.empty(len(ids), model.config.d_model, device=device)
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
-        batch = [torch.tensor(ids[i]) for i in rows]
-        tokens = nn.utils.rnn.pad_sequence(batch, batch_first=True, padding_value=pad_id)
-        lengths = torch.tensor([len(row) for row in batch])
-        mask = torch.arange(tokens.shape[1]) < lengths[:, None]
+        tokens, mask = pad_right([ids[i] for i in rows], pad_id)
         out[rows] = model(tokens.to(device), attention_mask=mask.to(device)).to(out.dtype)
     return out

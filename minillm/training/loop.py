@@ -194,6 +194,8 @@ def _to(device: torch.device, batch: Any) -> Any:
         return batch.to(device, non_blocking=True)
     if isinstance(batch, dict):
         return {key: _to(device, value) for key, value in batch.items()}
+    if hasattr(batch, "_fields"):  # a named tuple is made from its fields, not from a list
+        return type(batch)(*(_to(device, value) for value in batch))
     if isinstance(batch, tuple | list):
         return type(batch)(_to(device, value) for value in batch)
     return batch

@@ -319,3 +319,22 @@ def test_a_schedule_that_makes_no_sense_leaves_the_weights_alone(multiplier):
     with pytest.raises(ValueError, match="at step 0"):
         run(model, windows(), 2, schedule=lambda step: multiplier)
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+def test_a_named_tuple_stays_one():
+    from collections import namedtuple
+
+    Batch = namedtuple("Batch", "inputs targets")
+    plain, named = gpt(), gpt()
+    data = [windows()[i] for i in range(3)]
+    for model, batches in ((plain, data), (named, [Batch(*pair) for pair in data])):
+        kept = []
+
+        def loss_fn(model, batch, kept=kept):
+            kept.append(type(batch))
+            return next_token_loss(model, (batch[0], batch[1]))
+
+        list(train(model, batches, optimizer=AdamW(model.parameters()), steps=3, loss_fn=loss_fn))
+    assert kept == [Batch] * 3
+    pairs = zip(plain.parameters(), named.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
