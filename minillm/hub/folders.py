@@ -1,42 +1,56 @@
-"""A model as a folder that `transformers` reads and writes: config.json and model.safetensors."""
+"""A model as a folder that `transformers` reads and writes: config.json and safetensors."""
 
 import json
 import os
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import nn
 
 from minillm.hub.configs import hf_config
 from minillm.hub.families import family_of, filled, template
-from minillm.hub.safetensors_header import bad, read_header
+from minillm.hub.shards import INDEX, SINGLE, Tensors, cut, index_of, write_shard
 from minillm.hub.state_dicts import check_finite, matched, to_hf
 from minillm.nn.ops import Ops
 
 
-def save_pretrained(model: nn.Module, folder: str | Path) -> None:
+def save_pretrained(
+    model: nn.Module, folder: str | Path, *, max_shard_bytes: int = 5_000_000_000
+) -> None:
     """Write config.json and model.safetensors for transformers' `from_pretrained(folder)`.
 
-    Both are written beside their places first and then renamed, the config last: a save that fails
-    leaves an older checkpoint in `folder` as it was. Weights that are not finite are a ValueError.
+    More than `max_shard_bytes` of weights become several files and an index. All are written
+    beside their places first and then renamed, the config last: a save that fails leaves an older
+    checkpoint in `folder` as it was. Weights that are not finite are a ValueError.
     """
-    config = hf_config(model)
+    config = json.dumps(hf_config(model), indent=2) + "\n"
     tensors = to_hf(model, tied=False)
     for name, tensor in tensors.items():
         check_finite(name, tensor)
+    shards = cut(tensors, max_shard_bytes)
+    texts = {} if SINGLE in shards else {INDEX: index_of(shards)}
+    texts["config.json"] = config
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    names = ("model.safetensors", "config.json")
-    temporary = {name: folder / f".{name}.{os.getpid()}.tmp" for name in names}
+    temporary = {name: folder / f".{name}.{os.getpid()}.tmp" for name in (*shards, *texts)}
     try:
-        save_file(tensors, temporary["model.safetensors"], metadata={"format": "pt"})
-        temporary["config.json"].write_text(json.dumps(config, indent=2) + "\n", "utf-8")
-        for name in names:
-            os.replace(temporary[name], folder / name)
+        for name, shard in shards.items():
+            write_shard(shard, temporary[name])
+        for name, text in texts.items():
+            temporary[name].write_text(text, "utf-8")
+        for name, path in temporary.items():
+            os.replace(path, folder / name)
     finally:
         for path in temporary.values():
+            path.unlink(missing_ok=True)
+    _remove_others(folder, temporary)
+
+
+def _remove_others(folder: Path, written: Container[str]) -> None:
+    """Delete the weights of an older save under other names: they would be read in our place."""
+    for path in (folder / SINGLE, folder / INDEX, *folder.glob("model-*-of-*.safetensors")):
+        if path.name not in written:
             path.unlink(missing_ok=True)
 
 
@@ -46,23 +60,20 @@ def load_pretrained(folder: str | Path, *, ops: Ops | None = None) -> nn.Module:
     The tensors are converted to PyTorch's default dtype. Settings, names, shapes, types and values
     are checked first: a ValueError names the file and what is wrong, and nothing was built.
     """
-    config_file, tensor_file = (Path(folder) / n for n in ("config.json", "model.safetensors"))
-    for file in (config_file, tensor_file):
-        if not file.is_file():
-            raise ValueError(f"{file} is missing; a checkpoint folder has both files")
-    header = read_header(tensor_file)
+    config_file = Path(folder) / "config.json"
+    if not config_file.is_file():
+        raise ValueError(f"{config_file} is missing; a checkpoint folder has one")
+    tensors = Tensors(folder)
     try:
         config = _read_config(config_file)
         family = family_of(config)
-        numbers, empty = template(family, config, header)
+        numbers, empty = template(family, config, tensors)
     except ValueError as error:
         raise ValueError(f"{config_file}: {error}") from error
     try:
-        values = matched(empty, load_file(tensor_file))
-    except SafetensorError as error:
-        raise bad(tensor_file, str(error)) from error
+        values = matched(empty, tensors)
     except ValueError as error:
-        raise ValueError(f"{tensor_file}: {error}") from error
+        raise ValueError(f"{tensors.file}: {error}") from error
     return filled(family, numbers, values, ops)
 
 

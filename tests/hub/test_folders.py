@@ -59,7 +59,7 @@ def edit(folder, **changes):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model_type": "elmo"}, "model_type 'elmo' is not known here; known: openai-gpt, gpt2"),
+        ({"model_type": "elmo"}, "model_type 'elmo' is not known here; known: .*gpt2"),
         ({"tie_word_embeddings": False}, "tie_word_embeddings=False is not supported"),
         ({"attn_pdrop": 0.1}, "attn_pdrop=0.1 differs from 0.2"),
         ({"n_embd": 8}, "has shape"),
@@ -136,14 +136,14 @@ def full_disk(*_, **__):
     raise OSError("No space left on device")
 
 
-def half_written(tensors, path, metadata):
+def half_written(tensors, path):
     path.write_bytes(b"half")
     full_disk()
 
 
 @pytest.mark.parametrize(
     ("owner", "name", "fails"),
-    [(folders, "save_file", half_written), (folders.Path, "write_text", full_disk),
+    [(folders, "write_shard", half_written), (folders.Path, "write_text", full_disk),
      (folders.os, "replace", full_disk)],
 )  # fmt: skip
 def test_a_save_that_fails_leaves_the_old_checkpoint(saved, monkeypatch, owner, name, fails):
