@@ -198,6 +198,7 @@ class BlankBatches:
         batch_size: windows per batch.
         special: ids of the special tokens.
         levels: relative frequencies of the levels.
+        ratio: share of the tokens to cut at token and sentence level.
         masks: a level's own mask token, where it has one.
         sentence_ends: ids that end a sentence; needed where "sentence" has a share.
         shuffle: False writes the spans from left to right.
@@ -212,6 +213,7 @@ class BlankBatches:
         special: BlankTokens,
         *,
         levels: Mapping[str, float | int],
+        ratio: float = 0.15,
         masks: Mapping[str, int] | None = None,
         sentence_ends: Collection[int] = (),
         shuffle: bool = True,
@@ -231,7 +233,7 @@ class BlankBatches:
                 f"stream of seq_len tokens or more ({len(self.stream)} here)"
             )
         self.seq_len, self.batch_size, self.special = seq_len, batch_size, special
-        self.levels, self.masks = dict(levels), dict(masks or {})
+        self.levels, self.ratio, self.masks = dict(levels), ratio, dict(masks or {})
         self.sentence_ends, self.shuffle, self.seed = set(sentence_ends), shuffle, seed
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
@@ -255,10 +257,10 @@ class BlankBatches:
 
     def _spans(self, level: str, text: Tensor, random: np.random.Generator) -> list[Span]:
         if level == "sentence":
-            return sentence_spans(text, self.sentence_ends, random)
+            return sentence_spans(text, self.sentence_ends, random, ratio=self.ratio)
         if level == "document":
             return document_span(len(text), random)
-        return token_spans(len(text), random)
+        return token_spans(len(text), random, ratio=self.ratio)
 
 
 def collate(examples: Sequence[Blanked], pad: int = 0) -> dict[str, Tensor]:
