@@ -214,7 +214,7 @@ class MultiHeadAttention(nn.Module):
         mask: Bool[Tensor, "*#bh #t s"] | None = None,
         bias: Float[Tensor, "*#bh #t #s"] | None = None,
         causal: bool = False,
-        positions: Int[Tensor, "#b t"] | None = None,
+        positions: Int[Tensor, "#b *two t"] | None = None,
         cache: LayerCache | None = None,
     ) -> Float[Tensor, "b t d"]:
         """Attend from `x` to itself, or to `memory` when given (cross-attention).
