@@ -10,6 +10,7 @@
 - the map between the markers of `book/intro.md`, `book/interview.md`, `book/reference/*.md`, and
   `book/_toc.yml`, from `book/curriculum.yml` and the files that exist;
 - `book/parity.md`, from `book/data/parity.json`;
+- `book/families.md`, from `book/data/families.yml` and `book/references.bib`;
 - the exercises, by `sync_exercises.py`.
 
 With `--check` nothing is written: whatever is out of step is named, and the exit status is 1.
