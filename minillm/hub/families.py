@@ -27,6 +27,18 @@ from minillm.models.falcon import (
     falcon_rw,
 )
 from minillm.models.gpt import GPT1_FORMAT, GPT2_FORMAT, GPTConfig, gpt1, gpt2
+from minillm.models.gpt3 import GPT_NEO_FORMAT, BandedConfig, gpt_neo
+from minillm.models.gpt_heads import (
+    GPT1_CHOICE_FORMAT,
+    GPT1_CLASSIFIER_FORMAT,
+    GPT2_CHOICE_FORMAT,
+    GPT2_CLASSIFIER_FORMAT,
+    GPTClassifierConfig,
+    gpt1_choices,
+    gpt1_classifier,
+    gpt2_choices,
+    gpt2_classifier,
+)
 from minillm.models.hub_format import HubFormat
 from minillm.models.llama import (
     LLAMA3_FORMAT,
@@ -77,6 +89,11 @@ FAMILIES: tuple[Family, ...] = (
     Family(glm4, ChatGLMConfig, GLM4_FORMAT),
     Family(gpt1, GPTConfig, GPT1_FORMAT),
     Family(gpt2, GPTConfig, GPT2_FORMAT),
+    Family(gpt1_classifier, GPTClassifierConfig, GPT1_CLASSIFIER_FORMAT),
+    Family(gpt2_classifier, GPTClassifierConfig, GPT2_CLASSIFIER_FORMAT),
+    Family(gpt1_choices, GPTConfig, GPT1_CHOICE_FORMAT),
+    Family(gpt2_choices, GPTConfig, GPT2_CHOICE_FORMAT),
+    Family(gpt_neo, BandedConfig, GPT_NEO_FORMAT),
     Family(marian, EncDecConfig, MARIAN_FORMAT),
     Family(bert, BertConfig, BERT_FORMAT),
     Family(t5, T5Config, T5_FORMAT),

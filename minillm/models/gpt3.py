@@ -115,9 +115,14 @@ def _read_pattern(types: Any) -> int:
         kinds = [kind for group, times in types for _ in range(times) for kind in group]
     except (TypeError, ValueError) as error:
         raise ValueError(f"attention_types={types!r:.80} is no list of [kinds, times]") from error
-    if kinds != list(islice(cycle(["global", "local"]), len(kinds))):
+    if not _in_turn(kinds):
         raise ValueError(f"attention_types={types!r:.80}: only global and local in turn is known")
     return len(kinds)
+
+
+def _in_turn(kinds: Any) -> bool:
+    """Whether a list of layers is global, local, global, …"""
+    return list(kinds) == list(islice(cycle(["global", "local"]), len(kinds)))
 
 
 def _write_pattern(n_layers: int) -> list:
@@ -174,5 +179,5 @@ GPT_NEO_FORMAT = HubFormat(
         "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
         "tie_word_embeddings": True,
     },
-    accepted={"classifier_dropout": lambda value: True},
+    accepted={"classifier_dropout": lambda value: True, "attention_layers": _in_turn},
 )
