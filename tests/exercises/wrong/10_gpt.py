@@ -203,120 +203,151 @@ def q2_changes_the_tokens(logits, tokens, real):
     return F.cross_entropy(logits[:, :-1].flatten(0, 1), targets.flatten())
 
 
-# ------------------------------------------------------------------------------ q3: nucleus
+# ----------------------------------------------------------------------- q3: score the answers
 
 
-def _nucleus(logits, p, removed, descending=True, dim=-1, fill=-math.inf):
-    values, order = logits.sort(dim=dim, descending=descending)
-    removed = removed(values.softmax(dim=dim), p)
-    return logits.masked_fill(torch.zeros_like(removed).scatter(dim, order, removed), fill)
+def _sums(
+    model, context, choices, *, begin=-1, end=-1, only_first=False, mean=False, log=True, shift=0
+):
+    """log p of each choice, with a mistake."""
+    found = []
+    with torch.no_grad():
+        for choice in choices:
+            n = len(context)
+            ids = torch.tensor([[*context, *choice]])
+            logits = model(ids)[0]
+            rows = logits.log_softmax(-1) if log else logits
+            rows = rows[n + begin + shift :][: len(choice)]
+            terms = rows.gather(-1, torch.tensor(choice[: len(rows)])[:, None])
+            terms = terms[:1] if only_first else terms
+            found.append(terms.mean() if mean else terms.sum())
+    return torch.stack(found)
 
 
-def _right(q, p):
-    return q.cumsum(-1) - q >= p
+def _pick(score, sign=-1, best=lambda x: int(x.argmax())):
+    def calibrated(model, context, neutral, choices):
+        return best(score(model, context, choices) + sign * score(model, neutral, choices))
+
+    return calibrated
 
 
-def q3_drops_the_crossing_token(logits, p):
-    def removed(q, p):
-        out = q.cumsum(-1) > p
-        out[..., 0] = False
-        return out
-
-    return _nucleus(logits, p, removed)
+def _q3(score=_sums, calibrated=None):
+    return {"score": score, "calibrated": calibrated or _pick(score)}
 
 
-def q3_may_keep_nothing(logits, p):
-    return _nucleus(logits, p, lambda q, p: q.cumsum(-1) > p)
+def q3_reads_the_logits_one_place_late():
+    return _q3(lambda m, c, choices: _sums(m, c, choices, shift=1))
 
 
-def q3_keeps_one_too_many(logits, p):
-    def removed(q, p):
-        out = _right(q, p)
-        return torch.nn.functional.pad(out[..., :-1], (1, 0), value=False)
-
-    return _nucleus(logits, p, removed)
+def q3_first_token_only():
+    return _q3(lambda m, c, choices: _sums(m, c, choices, only_first=True))
 
 
-def q3_forgets_to_unsort(logits, p):
-    q = logits.sort(dim=-1, descending=True).values.softmax(-1)
-    return logits.masked_fill(_right(q, p), -math.inf)
+def q3_forgets_the_first_token():
+    def score(model, context, choices):
+        first = torch.stack([_sums(model, context, [c[:1]])[0] for c in choices])
+        return _sums(model, context, choices) - first
+
+    return _q3(score)
 
 
-def q3_returns_sorted_logits(logits, p):
-    values = logits.sort(dim=-1, descending=True).values
-    return values.masked_fill(_right(values.softmax(-1), p), -math.inf)
+def q3_mean_instead_of_sum():
+    return _q3(lambda m, c, choices: _sums(m, c, choices, mean=True))
 
 
-def q3_keeps_the_unlikeliest(logits, p):
-    return _nucleus(logits, p, _right, descending=False)
+def q3_raw_logits():
+    return _q3(lambda m, c, choices: _sums(m, c, choices, log=False))
 
 
-def q3_each_probability_against_p(logits, p):
-    return logits.masked_fill(logits.softmax(-1) < p, -math.inf)
+def q3_probabilities():
+    return _q3(lambda m, c, choices: _sums(m, c, choices).exp())
 
 
-def q3_each_probability_against_the_rest(logits, p):
-    return logits.masked_fill(logits.softmax(-1) < 1 - p, -math.inf)
+def q3_bits():
+    return _q3(lambda m, c, choices: _sums(m, c, choices) / math.log(2))
 
 
-def q3_fills_with_zero(logits, p):
-    return _nucleus(logits, p, _right, fill=0.0)
+def q3_losses():
+    return _q3(lambda m, c, choices: -_sums(m, c, choices))
 
 
-def q3_fills_with_minus_ten(logits, p):
-    return _nucleus(logits, p, _right, fill=-10.0)
+def q3_scores_the_context_too():
+    def score(model, context, choices):
+        before = sum(_sums(model, context[:i], [[t]])[0] for i, t in enumerate(context) if i)
+        return _sums(model, context, choices) + before
+
+    return _q3(score)
 
 
-def q3_fills_with_a_very_small_number(logits, p):
-    return _nucleus(logits, p, _right, fill=-1e31)
+def q3_without_the_context():
+    return _q3(lambda m, c, choices: _sums(m, c[-1:], choices))
 
 
-def q3_returns_probabilities(logits, p):
-    return (
-        _nucleus(logits, p, _right)
-        .softmax(-1)
-        .masked_fill(_nucleus(logits, p, _right) == -math.inf, -math.inf)
-    )
+def q3_softmax_over_positions():
+    def score(model, context, choices):
+        with torch.no_grad():
+            rows = [model(torch.tensor([[*context, *c]]))[0].log_softmax(0) for c in choices]
+        n = len(context) - 1
+        return torch.stack([
+            sum(row[n + i, t] for i, t in enumerate(c)) for row, c in zip(rows, choices, strict=True)
+        ])  # fmt: skip
+
+    return _q3(score)
 
 
-def q3_all_rows_in_one(logits, p):
-    return _nucleus(logits.flatten()[None], p, _right)[0].view_as(logits)
+def q3_pads_and_counts_the_padding():
+    def score(model, context, choices):
+        longest = max(map(len, choices))
+        return _sums(model, context, [c + [0] * (longest - len(c)) for c in choices])
+
+    return _q3(score)
 
 
-def q3_threshold_of_the_first_row(logits, p):
-    kept = (_nucleus(logits, p, _right)[:1].isfinite()).sum()
-    return logits.masked_fill(logits < logits.topk(int(kept)).values[:, -1:], -math.inf)
+def q3_records_gradients():
+    def score(model, context, choices):
+        n, sums = len(context) - 1, []
+        for c in choices:
+            log_p = model(torch.tensor([[*context, *c]]))[0].log_softmax(-1)
+            sums.append(sum(log_p[n + i, t] for i, t in enumerate(c)))
+        return torch.stack(sums)
+
+    return _q3(score)
 
 
-def q3_changes_the_argument(logits, p):
-    return logits.copy_(_nucleus(logits, p, _right))
+def q3_a_list_of_floats():
+    return _q3(lambda m, c, choices: _sums(m, c, choices).tolist(), _pick(_sums))
 
 
-def q3_gathers_instead_of_scattering(logits, p):
-    values, order = logits.sort(dim=-1, descending=True)
-    return logits.masked_fill(_right(values.softmax(-1), p).gather(-1, order), -math.inf)
+def q3_one_row_too_many():
+    return _q3(lambda m, c, choices: _sums(m, c, choices)[None], _pick(_sums))
 
 
-def q3_greater_instead_of_at_least(logits, p):
-    return _nucleus(logits, p, lambda q, p: q.cumsum(-1) - q > p)
+def q3_adds_the_neutral_score():
+    return _q3(calibrated=_pick(_sums, sign=1))
 
 
-def q3_keeps_all_ties(logits, p):
-    kept = (~_right(logits.softmax(-1).sort(dim=-1, descending=True).values, p)).sum(-1)
-    values = logits.sort(dim=-1, descending=True).values
-    return logits.masked_fill(logits < values.gather(-1, kept[:, None] - 1), -math.inf)
+def q3_forgets_the_neutral_score():
+    return _q3(calibrated=_pick(_sums, sign=0))
 
 
-def q3_crashes_at_one(logits, p):
-    values, order = logits.sort(dim=-1, descending=True)
-    out = torch.full_like(logits, -math.inf)
-    for row, sums in enumerate(values.softmax(-1).cumsum(-1)):
-        if p >= 1:  # (sums >= p).nonzero() is empty, or not, depending on rounding
-            sums = sums - 1e-6
-        last = int((sums >= p).nonzero()[0])
-        kept = order[row, : last + 1]
-        out[row, kept] = logits[row, kept]
-    return out
+def q3_takes_the_contexts_the_wrong_way_round():
+    return _q3(calibrated=lambda m, c, n, choices: _pick(_sums)(m, n, c, choices))
+
+
+def q3_smallest_difference():
+    return _q3(calibrated=_pick(_sums, best=lambda x: int(x.argmin())))
+
+
+def q3_place_as_a_tensor():
+    return _q3(calibrated=_pick(_sums, best=lambda x: x.argmax()))
+
+
+def q3_differences_of_probabilities():
+    def calibrated(model, context, neutral, choices):
+        a, b = (_sums(model, text, choices).exp() for text in (context, neutral))
+        return int((a - b).argmin())
+
+    return _q3(calibrated=calibrated)
 
 
 # --------------------------------------------------------------- q4: every second letter
