@@ -17,7 +17,14 @@ def hf_config(model: nn.Module) -> dict[str, Any]:
 
     They are read back at once: a field that the format cannot say is a ValueError.
     """
-    hub_format, config = model.hub_format, model.config
+    settings = nested(settings_of(model.hub_format, model.config))
+    dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
+    # the end-of-text ids belong to the tokenizer; null keeps transformers from assuming its own
+    return {"bos_token_id": None, "eos_token_id": None, "dtype": dtype, **settings}
+
+
+def settings_of(hub_format: HubFormat, config: Any) -> dict[str, Any]:
+    """Their settings for our config, dotted names left as they are."""
     settings = {**hub_format.extra, **hub_format.fixed}
     settings = {name: first_of(value) for name, value in settings.items()}
     for theirs, ours in hub_format.config.items():
@@ -30,9 +37,7 @@ def hf_config(model: nn.Module) -> dict[str, Any]:
             raise ValueError(
                 f"{field.name} {value} cannot be exported: this format knows only {known}"
             )
-    dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
-    # the end-of-text ids belong to the tokenizer; null keeps transformers from assuming its own
-    return {"bos_token_id": None, "eos_token_id": None, "dtype": dtype, **nested(settings)}
+    return settings
 
 
 def config_fields(

@@ -6,15 +6,21 @@ from typing import Any
 
 from torch import nn
 
+from minillm.hub.configs import settings_of
 from minillm.hub.families import Family, filled, template
 from minillm.hub.gguf import GgufFile
-from minillm.hub.state_dicts import matched
-from minillm.models.llama import LlamaConfig, llama1
+from minillm.hub.gguf_write import write_gguf
+from minillm.hub.state_dicts import matched, to_hf
+from minillm.models.hub_format import HubFormat
+from minillm.models.llama import LLAMA_FORMAT, LlamaConfig, llama
 from minillm.models.llama_gguf import LLAMA_GGUF
 from minillm.nn.ops import Ops
+from minillm.quantization.gguf_blocks import FORMATS, format_named
 
 # `general.architecture` → what builds it
-ARCHITECTURES: dict[str, Family] = {"llama": Family(llama1, LlamaConfig, LLAMA_GGUF)}
+ARCHITECTURES: dict[str, Family] = {"llama": Family(llama, LlamaConfig, LLAMA_GGUF)}
+# and which models are written so: those with this key map for transformers
+FORMATS_OF: dict[str, HubFormat] = {"llama": LLAMA_FORMAT}
 
 
 def load_gguf(path: str | os.PathLike, *, ops: Ops | None = None) -> nn.Module:
@@ -30,6 +36,36 @@ def load_gguf(path: str | os.PathLike, *, ops: Ops | None = None) -> nn.Module:
     except ValueError as error:
         raise ValueError(f"{str(file.path)!r} cannot be loaded: {error}") from error
     return filled(family, numbers, values, ops)
+
+
+def save_gguf(
+    model: nn.Module,
+    path: str | os.PathLike,
+    *,
+    kind: str = "F32",
+    metadata: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a model as a GGUF file that llama.cpp and transformers read.
+
+    Matrices are stored in format `kind` ("F16", "Q8_0", "Q4_1", …; see `quantization.gguf_blocks`),
+    vectors in F32 as everywhere. `metadata` are entries to add, such as those of a tokenizer.
+    Read back, the numbers must be the model's: a config that the format cannot say is a ValueError.
+    """
+    name = next((n for n, f in FORMATS_OF.items() if f is model.hub_format), None)
+    if name is None:
+        raise ValueError(
+            f"a {model.hub_format.architecture} cannot be written as GGUF here; only "
+            f"{', '.join(f.architecture for f in FORMATS_OF.values())} can"
+        )
+    hub_format = ARCHITECTURES[name].hub_format
+    entries = settings_of(hub_format, model.config)
+    del entries["tied"]  # the tensors tell
+    chosen = format_named(kind)
+    tensors = {
+        key: (tensor, chosen if tensor.ndim > 1 else FORMATS["F32"])
+        for key, tensor in to_hf(model, hub_format, tied=False).items()
+    }
+    write_gguf(path, {**entries, **(metadata or {})}, tensors)
 
 
 def _family(metadata: Mapping[str, Any]) -> Family:

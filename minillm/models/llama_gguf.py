@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from minillm.models.hub_format import HubFormat
+from minillm.models.hub_format import HubFormat, Setting
 from minillm.models.llama import LlamaConfig
 from minillm.nn.rotary import halves_to_pairs, pairs_to_halves
 
@@ -68,8 +68,8 @@ LLAMA_GGUF = HubFormat(
         "llama.attention.value_length": "d_head",
         "llama.rope.dimension_count": "d_head",
         "llama.feed_forward_length": "d_ff",
-        "llama.attention.layer_norm_rms_epsilon": "norm_eps",
-        "llama.rope.freq_base": "rope_theta",
+        "llama.attention.layer_norm_rms_epsilon": Setting("norm_eps", float, float),
+        "llama.rope.freq_base": Setting("rope_theta", float, float),
         "tied": "tied",  # no entry says so: the file has an output.weight, or it has none
     },
     fixed={"general.architecture": "llama"},
