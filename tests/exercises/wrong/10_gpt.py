@@ -285,12 +285,13 @@ def q3_without_the_context():
 
 def q3_softmax_over_positions():
     def score(model, context, choices):
+        def pairs(rows):
+            return zip(rows, choices, strict=True)
+
         with torch.no_grad():
             rows = [model(torch.tensor([[*context, *c]]))[0].log_softmax(0) for c in choices]
         n = len(context) - 1
-        return torch.stack([
-            sum(row[n + i, t] for i, t in enumerate(c)) for row, c in zip(rows, choices, strict=True)
-        ])  # fmt: skip
+        return torch.stack([sum(r[n + i, t] for i, t in enumerate(c)) for r, c in pairs(rows)])
 
     return _q3(score)
 
