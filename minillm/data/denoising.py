@@ -122,18 +122,17 @@ def infill(
         length = int(torch.poisson(torch.tensor(float(mean_length)), generator=generator))
         lengths.append(min(length, budget - sum(lengths)))
     slots = n - budget + len(lengths)
-    chosen = torch.randperm(slots, generator=generator)[: len(lengths)].sort().values.tolist()
-    lengths = [lengths[i] for i in torch.randperm(len(lengths), generator=generator)]
-    out, spans, at = [], [], 0
-    for slot in range(slots):
-        if len(spans) < len(chosen) and slot == chosen[len(spans)]:
-            out.append(mask_id)
-            spans.append(tokens[at : at + lengths[len(spans)]])
-            at += len(spans[-1])
-        else:
-            out.append(int(tokens[at]))
-            at += 1
-    return torch.tensor(out, dtype=tokens.dtype), spans
+    is_mask = torch.zeros(slots, dtype=torch.bool)
+    is_mask[torch.randperm(slots, generator=generator)[: len(lengths)]] = True
+    order = torch.randperm(len(lengths), generator=generator).tolist()
+    left = iter([lengths[i] for i in order])
+    sizes = [next(left) if masked else 1 for masked in is_mask.tolist()]
+    pieces = tokens.split(sizes)
+    spans = [piece for piece, masked in zip(pieces, is_mask, strict=True) if masked]
+    damaged = torch.full((slots,), mask_id, dtype=tokens.dtype)
+    starts = torch.tensor(sizes).cumsum(0) - torch.tensor(sizes)
+    damaged[~is_mask] = tokens[starts[~is_mask]]
+    return damaged, spans
 
 
 def refill(damaged: Ids, spans: Sequence[Ids], mask_id: int) -> Ids:
