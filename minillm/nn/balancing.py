@@ -45,7 +45,7 @@ def switch_loss(routing: Routing, keep: Bool[Tensor, " n"] | None = None) -> Flo
     lowers an expert's probability in proportion to how busy it is. `keep` is false at padding.
     """
     scores, sent = _kept(routing, keep)
-    shares = sent.sum(0) / sent.sum()
+    shares = sent.sum(0).to(scores) / sent.sum()
     return len(shares) * (shares * scores.mean(0)).sum()
 
 
@@ -73,7 +73,7 @@ def sequence_balance_loss(routing: Routing, batch: int) -> Float[Tensor, ""]:
         raise ValueError(f"{n} tokens are not {batch} sequences of equal length: give their number")
     scores = routing.scores / routing.scores.sum(dim=-1, keepdim=True)
     mean = scores.view(batch, -1, e).mean(1)
-    counts = routing.sent.view(batch, -1, e).sum(1)
+    counts = routing.sent.view(batch, -1, e).sum(1).to(scores)
     shares = counts / counts.sum(dim=-1, keepdim=True)
     return e * (shares * mean).sum(dim=-1).mean()
 

@@ -33,7 +33,7 @@ class Routing:
     @property
     def load(self) -> Float[Tensor, " e"]:
         """Share of all choices that fell on each expert; 1/e each when balanced."""
-        counts = self.sent.sum(0)
+        counts = self.sent.sum(0).to(self.scores)
         return counts / counts.sum()
 
 
