@@ -12,7 +12,7 @@ from minillm.models.llama import init_normal, pick
 from minillm.nn.attention import MultiHeadAttention
 from minillm.nn.blocks import PreNormBlock
 from minillm.nn.ffn import FeedForward
-from minillm.nn.linear import check_sizes
+from minillm.nn.linear import check_heads, check_sizes
 from minillm.nn.norms import LayerNorm
 from minillm.nn.ops import Ops
 from minillm.nn.relative import alibi_attention
@@ -61,8 +61,7 @@ class BloomConfig:
     def __post_init__(self) -> None:
         names = ("vocab_size", "max_seq_len", "d_model", "n_layers", "n_heads")
         check_sizes(**{name: getattr(self, name) for name in names})
-        if self.d_model % self.n_heads:
-            raise ValueError(f"d_model {self.d_model} is not divisible by n_heads {self.n_heads}")
+        check_heads(self.d_model, self.n_heads)
 
     @property
     def n_kv_heads(self) -> int:

@@ -17,7 +17,7 @@ from minillm.nn.attention import MultiHeadAttention
 from minillm.nn.blocks import PostNormBlock, PreNormBlock
 from minillm.nn.decoder import PostNormDecoderBlock, PreNormDecoderBlock
 from minillm.nn.ffn import FeedForward, relu
-from minillm.nn.linear import check_dropout, check_sizes
+from minillm.nn.linear import check_dropout, check_heads, check_sizes
 from minillm.nn.losses import cross_entropy
 from minillm.nn.norms import LayerNorm
 from minillm.nn.ops import Ops
@@ -86,11 +86,7 @@ class EncDecConfig:
         names = ("vocab_size", "max_seq_len", "d_model", "n_layers", "n_heads", "d_ff")
         check_sizes(**{name: getattr(self, name) for name in names})
         check_dropout(self.dropout)
-        if self.d_model % self.n_heads:
-            raise ValueError(
-                f"d_model {self.d_model} is not divisible by n_heads {self.n_heads}; "
-                f"try d_model={self.d_model // self.n_heads * self.n_heads or self.n_heads}"
-            )
+        check_heads(self.d_model, self.n_heads)
 
     @property
     def n_kv_heads(self) -> int:

@@ -13,7 +13,7 @@ from minillm.models.llama import init_normal, pick
 from minillm.nn.attention import MultiHeadAttention
 from minillm.nn.blocks import ParallelBlock, PreNormBlock
 from minillm.nn.ffn import FeedForward, gelu_exact
-from minillm.nn.linear import check_sizes
+from minillm.nn.linear import check_heads, check_sizes
 from minillm.nn.norms import LayerNorm
 from minillm.nn.ops import Ops
 from minillm.nn.relative import alibi_attention
@@ -42,8 +42,7 @@ class FalconConfig:
         if self.d_ff is None:
             object.__setattr__(self, "d_ff", 4 * self.d_model)
         check_sizes(n_kv_heads=self.n_kv_heads, d_ff=self.d_ff)
-        if self.d_model % self.n_heads:
-            raise ValueError(f"d_model {self.d_model} is not divisible by n_heads {self.n_heads}")
+        check_heads(self.d_model, self.n_heads)
 
     @property
     def d_head(self) -> int:

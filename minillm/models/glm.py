@@ -18,7 +18,7 @@ from minillm.models.hub_format import HubFormat
 from minillm.nn.attention import Cache, MultiHeadAttention, padding_mask
 from minillm.nn.blocks import DeepNormBlock, PreNormBlock, init_deepnorm
 from minillm.nn.ffn import FeedForward, GatedFeedForward, geglu
-from minillm.nn.linear import check_dropout, check_sizes
+from minillm.nn.linear import check_dropout, check_heads, check_sizes
 from minillm.nn.losses import cross_entropy
 from minillm.nn.norms import LayerNorm
 from minillm.nn.ops import Ops
@@ -44,8 +44,7 @@ class GLMConfig:
         names = ("vocab_size", "max_seq_len", "d_model", "n_layers", "n_heads", "d_ff")
         check_sizes(**{name: getattr(self, name) for name in names})
         check_dropout(self.dropout)
-        if self.d_model % self.n_heads:
-            raise ValueError(f"d_model {self.d_model} is not divisible by n_heads {self.n_heads}")
+        check_heads(self.d_model, self.n_heads)
 
     @property
     def n_kv_heads(self) -> int:

@@ -11,7 +11,7 @@ from minillm.models.hub_format import HubFormat
 from minillm.nn.attention import MultiHeadAttention
 from minillm.nn.blocks import PostNormBlock, PreNormBlock
 from minillm.nn.ffn import FeedForward
-from minillm.nn.linear import check_dropout, check_sizes
+from minillm.nn.linear import check_dropout, check_heads, check_sizes
 from minillm.nn.norms import LayerNorm
 from minillm.nn.ops import Ops
 from minillm.nn.positions import LearnedPositions
@@ -38,11 +38,7 @@ class GPTConfig:
         check_dropout(self.dropout)
         if not isinstance(self.norm_eps, int | float) or not 0 <= self.norm_eps < 1:
             raise ValueError(f"norm_eps must be in [0, 1), such as 1e-5, got {self.norm_eps!r}")
-        if self.d_model % self.n_heads:
-            raise ValueError(
-                f"d_model {self.d_model} is not divisible by n_heads {self.n_heads}; "
-                f"try d_model={self.d_model // self.n_heads * self.n_heads or self.n_heads}"
-            )
+        check_heads(self.d_model, self.n_heads)
 
     @property
     def n_kv_heads(self) -> int:

@@ -10,7 +10,7 @@ from minillm.nn.rotary import Rotary, rotate_halves
 
 
 class BlockRotary(nn.Module):
-    """The first half of each head is turned by the place in the text, the second by that in the block.
+    """Half of each head is turned by the place in the text, the other half by that in the block.
 
     A score then depends on both differences and on nothing else, ⟨R q, R k⟩ = f(Δtext) + g(Δblock).
     `frequencies` serve both halves: `rotary_frequencies(d_head // 2)`.

@@ -23,6 +23,15 @@ def check_sizes(**sizes: int) -> None:
             raise ValueError(f"{name} must be a whole number, at least 1, got {size!r}")
 
 
+def check_heads(d_model: int, n_heads: int) -> None:
+    """Raise ValueError unless the heads divide the width evenly."""
+    if d_model % n_heads:
+        raise ValueError(
+            f"d_model {d_model} is not divisible by n_heads {n_heads}; "
+            f"try d_model={d_model // n_heads * n_heads or n_heads}"
+        )
+
+
 def check_dropout(dropout: float) -> None:
     """Raise ValueError unless `dropout` is a probability below 1."""
     if not isinstance(dropout, int | float) or not 0 <= dropout < 1:  # NaN fails it too
