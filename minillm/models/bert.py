@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from minillm.models.hub_format import HubFormat
+from minillm.models.hub_format import LABELS, HubFormat
 from minillm.nn.attention import MultiHeadAttention, padding_mask
 from minillm.nn.blocks import PostNormBlock
 from minillm.nn.ffn import FeedForward, gelu_exact
@@ -125,7 +125,7 @@ FIXED = {
 }
 BERT_FORMAT = HubFormat(
     keys=encoder_keys(),
-    config=CONFIG_KEYS,
+    config=CONFIG_KEYS | {"id2label": LABELS},
     fixed=FIXED | {"architectures": ["BertModel"]},
     # the pooler of a bare file belongs to next-sentence prediction: the encoder has no use for it
     obsolete=("embeddings.position_ids", "pooler.dense.weight", "pooler.dense.bias"),

@@ -120,6 +120,7 @@ FALCON_40B_FORMAT = replace(
         ),
     },
     config={**_BASE.config, **_ROTARY, "num_kv_heads": "n_kv_heads"},
+    accepted={**_BASE.accepted, "num_ln_in_parallel_attn": (None, 2)},
     fixed={
         **_BASE.fixed,
         "alibi": False,

@@ -69,8 +69,18 @@ def mistral_0_2(size: str = "7b", *, ops: Ops | None = None, **overrides: Any) -
 
 # ----------------------------------------------------------------------------------- Qwen2, Qwen3
 
+
+def _all_full(layers: Any) -> bool:
+    """Whether `layer_types` says that no layer has a window."""
+    return layers is None or (
+        isinstance(layers, list) and all(one == "full_attention" for one in layers)
+    )
+
+
+_QWEN = {**LLAMA_FORMAT.accepted, "layer_types": _all_full}
 QWEN2_FORMAT = replace(
     LLAMA_FORMAT,
+    accepted=_QWEN,
     keys={
         **LLAMA_FORMAT.keys,
         "model.layers.{i}.self_attn.q_proj.bias": "blocks.{i}.attention.query.bias",
@@ -86,6 +96,7 @@ QWEN2_FORMAT = replace(
 )
 QWEN3_FORMAT = replace(
     LLAMA_FORMAT,
+    accepted=_QWEN,
     keys={
         **LLAMA_FORMAT.keys,
         "model.layers.{i}.self_attn.q_norm.weight": "blocks.{i}.attention.query_norm.weight",
@@ -133,7 +144,10 @@ def qwen3(size: str = "0.6b", *, ops: Ops | None = None, **overrides: Any) -> Ll
 # ----------------------------------------------------------------------------------------- Gemma
 
 GEMMA_FORMAT = replace(
-    LLAMA_FORMAT, fixed=_like_llama("gemma", "GemmaForCausalLM", hidden_act="gelu_pytorch_tanh")
+    LLAMA_FORMAT,
+    fixed=_like_llama("gemma", "GemmaForCausalLM", hidden_act="gelu_pytorch_tanh"),
+    accepted={**LLAMA_FORMAT.accepted, "use_bidirectional_attention": (None, False)},
+    defaults={**LLAMA_FORMAT.defaults, "tie_word_embeddings": True},
 )
 GEMMA_SIZES = {
     "2b": {"d_model": 2048, "n_layers": 18, "n_heads": 8, "n_kv_heads": 1, "d_ff": 16384},
