@@ -10,6 +10,7 @@ from minillm.nn.attention import (
     padding_mask,
     scaled_dot_product_attention,
 )
+from minillm.nn.block_rotary import BlockRotary
 from minillm.nn.blocks import (
     DeepNormBlock,
     ParallelBlock,
@@ -78,6 +79,7 @@ __all__ = [
     "TORCH_OPS",
     "AdditiveAttention",
     "BlockPositions",
+    "BlockRotary",
     "Cache",
     "DeepNormBlock",
     "DynamicRotary",
