@@ -46,6 +46,8 @@ def matched(
     """
     hub_format, own = hub_format or model.hub_format, model.state_dict()
     pairs = expand(hub_format, model.config.n_layers, own)
+    if hub_format.gather is not None:
+        state_dict = hub_format.gather(state_dict)
     given = _named_in_full(hub_format, state_dict, pairs)
     _check_names(pairs, given, own, hub_format)
     found: dict[str, Tensor] = {}

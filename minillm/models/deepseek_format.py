@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from minillm.models.hub_format import HubFormat, Setting
-from minillm.models.moe import DENSE_KEYS, EXPERT_KEYS, StackedPair
+from minillm.models.moe import DENSE_KEYS, EXPERT_KEYS, SeparateExperts, StackedPair
 
 
 @dataclass(frozen=True)
@@ -138,6 +138,7 @@ V2_FORMAT = HubFormat(
         "lm_head.weight": "output.weight",
     },
     layouts={"experts.gate_up_proj": StackedPair(), "kv_b_proj.weight": PerHead()},
+    gather=SeparateExperts(("gate_proj", "up_proj", "down_proj")),
     obsolete=("rotary_emb.inv_freq",),
     prefix="model.",
     config=_CONFIG,

@@ -44,6 +44,7 @@ class HubFormat:
     `transposed`: endings of their names whose matrices are stored (in, out).
     `tied`: their names that repeat another tensor and may be missing; where the model has a tensor
         of its own for one (see `keys`), it is not tied.
+    `gather`: makes these names of a file that holds tensors in more pieces (experts one by one).
     `obsolete`: endings of names in old files that carry no information.
     `prefix`: what files of a bare model, without its output layer, leave out of every name.
     `config`: their settings → our config's fields (or properties, which are then compared). A dot
@@ -64,6 +65,7 @@ class HubFormat:
     tied: Mapping[str, str] = field(default_factory=dict)
     obsolete: tuple[str, ...] = ()
     prefix: str = ""
+    gather: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] | None = None
     accepted: Mapping[str, Any] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)

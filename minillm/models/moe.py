@@ -1,6 +1,7 @@
 """Mixtral (Jiang et al. 2024) and Qwen1.5-MoE / Qwen2-MoE (Yang et al. 2024): LLaMAs of experts."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -103,6 +104,43 @@ def init_experts(model: nn.Module, std: float = 0.02) -> None:
                 nn.init.normal_(weight, std=std)
 
 
+@dataclass(frozen=True)
+class SeparateExperts:
+    """Published files hold experts one by one, `experts.3.w1.weight`: this stacks them (`gather`).
+
+    `names` are those of gate, up and down; `renamed` is what the files call the layer. Files that
+    hold stacked experts already pass through.
+    """
+
+    names: tuple[str, str, str]
+    renamed: tuple[str, str] = ("", "")
+
+    def __call__(self, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The same tensors under the names, and in the shapes, that transformers has in memory."""
+        found: dict[str, Tensor] = {}
+        layers: dict[str, dict[tuple[int, str], Tensor]] = {}
+        for name, tensor in state_dict.items():
+            name = name.replace(*self.renamed) if self.renamed[0] else name
+            one = re.fullmatch(r"(.*\.experts\.)(\d{1,6})\.(\w+)\.weight", name)
+            if one and one[3] in self.names:
+                layers.setdefault(one[1], {})[int(one[2]), one[3]] = tensor
+            else:
+                found[name] = tensor
+        for start, pieces in layers.items():
+            last = max(i for i, _ in pieces)
+            if len(pieces) != 3 * (last + 1):
+                raise ValueError(
+                    f"{start}0 to {last} need {3 * (last + 1)} tensors, {self.names} of each, and "
+                    f"the file has {len(pieces)}; copy all of its parts again"
+                )
+            gate, up, down = (
+                torch.stack([pieces[i, name] for i in range(last + 1)]) for name in self.names
+            )
+            found[start + "gate_up_proj"] = torch.cat([gate, up], dim=1)
+            found[start + "down_proj"] = down
+        return found
+
+
 class StackedPair:
     """Their `gate_up_proj` (E, 2f, d) is our gate and up, (E, f, d) each; a `Layout`."""
 
@@ -135,6 +173,7 @@ MIXTRAL_FORMAT = replace(
     LLAMA_FORMAT,
     keys={**ATTENTION_KEYS, **EXPERT_KEYS},
     layouts={"experts.gate_up_proj": StackedPair()},
+    gather=SeparateExperts(("w1", "w3", "w2"), (".block_sparse_moe.", ".mlp.")),
     config={
         **LLAMA_FORMAT.config,
         "num_local_experts": "n_experts",
@@ -157,6 +196,7 @@ MIXTRAL_FORMAT = replace(
 )
 QWEN2_MOE_FORMAT = replace(
     MIXTRAL_FORMAT,
+    gather=SeparateExperts(("gate_proj", "up_proj", "down_proj")),
     keys={
         **MIXTRAL_FORMAT.keys,
         **{

@@ -9,6 +9,7 @@ from minillm.models.moe import (
     QWEN2_MOE_FORMAT,
     MixtralConfig,
     QwenMoEConfig,
+    SeparateExperts,
     StackedPair,
     mixtral,
     moe_tiny,
@@ -77,6 +78,34 @@ def test_stacked_pair_is_a_bijection_and_checks_its_shape():
     assert torch.equal(StackedPair().join((gate, up), None), theirs)
     with pytest.raises(ValueError, match="gate_up_proj"):
         StackedPair().split(theirs[:, :7], None)
+
+
+def test_experts_one_by_one_are_stacked():
+    names = ("gate_proj", "up_proj", "down_proj")
+    shapes = dict(zip(names, ((4, 5), (4, 5), (5, 4)), strict=True))
+    file = {
+        f"model.layers.1.mlp.experts.{i}.{name}.weight": torch.randn(shapes[name])
+        for i in range(11)  # 10 comes after 9, not after 1
+        for name in names
+    }
+    gather = SeparateExperts(names)
+    stacked = gather({**file, "model.norm.weight": torch.ones(5)})
+    assert stacked.keys() == {
+        "model.norm.weight",
+        "model.layers.1.mlp.experts.gate_up_proj",
+        "model.layers.1.mlp.experts.down_proj",
+    }
+    both = stacked["model.layers.1.mlp.experts.gate_up_proj"]
+    for i in range(11):
+        start = f"model.layers.1.mlp.experts.{i}."
+        assert torch.equal(both[i, :4], file[start + "gate_proj.weight"])
+        assert torch.equal(both[i, 4:], file[start + "up_proj.weight"])
+    assert gather(stacked).keys() == stacked.keys()
+    del file["model.layers.1.mlp.experts.3.up_proj.weight"]
+    with pytest.raises(ValueError, match="need 33 tensors"):
+        gather(file)
+    with pytest.raises(ValueError, match="has 1;"):  # at once, whatever the number
+        gather({"model.layers.0.mlp.experts.999999.up_proj.weight": torch.ones(1)})
 
 
 @pytest.mark.parametrize(

@@ -283,6 +283,16 @@ def test_transformers_loads_an_exported_folder_and_continues_with_the_same_64_to
     assert all(torch.equal(value, mine[name]) for name, value in again.state_dict().items())
 
 
+def test_a_folder_that_transformers_wrote_is_read(pair, tmp_path):
+    """It holds the experts one by one, as published files do, under other names."""
+    _, theirs, model = pair
+    theirs.save_pretrained(tmp_path)
+    again = load_pretrained(tmp_path)
+    mine = model.state_dict()
+    assert again.config == model.config
+    assert all(torch.equal(value, mine[name]) for name, value in again.state_dict().items())
+
+
 @pytest.mark.parametrize("padding", ["none", "right"])
 def test_balancing_losses_are_those_of_transformers(perturb, padding, record):
     theirs = noisy(oracle("Mixtral"), perturb)
