@@ -1,0 +1,43 @@
+from otter.test_files import test_case
+
+OK_FORMAT = False
+
+name = "q2_corrupt"
+points = 3
+
+@test_case(points=None, hidden=False)
+def test_against_a_loop(corrupt):
+    import torch
+    g = torch.Generator().manual_seed(0)
+    tokens = torch.randint(5, 90, (7, 31), generator=g)
+    chosen = torch.rand(7, 31, generator=g) < 0.5
+    fate, other = (torch.rand(7, 31, generator=g), torch.randint(5, 90, (7, 31), generator=g))
+    given = tokens.clone()
+    answer = corrupt(given, chosen.clone(), fate, other, 4)
+    assert isinstance(answer, tuple) and len(answer) == 2, 'return two tensors: inputs, targets'
+    inputs, targets = answer
+    assert torch.equal(given, tokens), 'your function changed `tokens`: make a new tensor'
+    assert inputs.shape == tokens.shape and targets.shape == tokens.shape, 'both have the shape of tokens'
+    assert (inputs[~chosen] == tokens[~chosen]).all(), 'a place that was not chosen changed: every condition needs `chosen`'
+    wanted, goal = (tokens.clone(), torch.full_like(tokens, -100))
+    for b in range(7):
+        for t in range(31):
+            if chosen[b, t]:
+                goal[b, t] = tokens[b, t]
+                if fate[b, t] < 0.8:
+                    wanted[b, t] = 4
+                elif fate[b, t] < 0.9:
+                    wanted[b, t] = other[b, t]
+    masked, kept = (chosen & (fate < 0.8), chosen & (fate >= 0.9))
+    replaced = chosen & ~masked & ~kept
+    assert (inputs[masked] == 4).all(), 'below 0.8 the input is mask_id'
+    assert not (inputs[kept] == 4).all(), 'from 0.9 on the token stays, and is not masked'
+    assert not (inputs[kept] == other[kept]).all(), '10% are replaced, from 0.8 to below 0.9: the last 10% stay'
+    assert not (inputs[replaced] == tokens[replaced]).all(), 'from 0.8 to below 0.9 the token of `other` takes the place'
+    assert not (inputs[replaced] == 4).all(), 'from 0.8 to below 0.9 the token is replaced by that of `other`, not masked'
+    assert torch.equal(inputs, wanted), 'the inputs differ from those of a loop over all places'
+    assert not (targets[kept] == -100).all(), 'a kept token is a target, too: the model cannot know that it was kept'
+    assert not (targets[replaced] == other[replaced]).all(), 'the target is the old token, not what stands there now'
+    assert not (targets[~chosen] != -100).any(), 'only chosen places have a target; elsewhere it is -100'
+    assert torch.equal(targets, goal), 'the targets differ from those of a loop over all places'
+

@@ -1,0 +1,36 @@
+from otter.test_files import test_case
+
+OK_FORMAT = False
+
+name = "q6_align"
+points = 3
+
+@test_case(points=None, hidden=False)
+def test_a_sentence(align):
+    pieces = {'in': [7], 'warsaw': [30, 31], 'curie': [40, 41, 42], 'sang': [9]}
+    words, tags = (['in', 'warsaw', 'curie', 'sang'], [0, 1, 2, 0])
+    answer = align(list(words), list(tags), lambda w: list(pieces[w]), 101, 102)
+    assert answer is not None and len(answer) == 2, 'return two lists: ids, labels'
+    ids, labels = (list(part) for part in answer)
+    assert len(ids) == len(labels), f'{len(ids)} ids and {len(labels)} labels: every piece needs a label, -100 if it has none'
+    assert ids[:1] == [101] and ids[-1:] == [102], 'the row begins with cls_id and ends with sep_id'
+    assert ids == [101, 7, 30, 31, 40, 41, 42, 9, 102], 'all pieces of all words, in order, between the special tokens'
+    assert labels[0] == -100 and labels[-1] == -100, 'the special tokens have no tag: -100'
+    assert labels != [-100, 0, 1, 1, 2, 2, 2, 0, -100], 'only the first piece of a word carries its tag; the others get -100'
+    assert labels != [-100, 0, -100, 1, -100, -100, 2, 0, -100], 'the tag belongs to the *first* piece of a word, not the last'
+    assert labels != [-100, 0, 1, 0, 2, 0, 0, 0, -100], 'the other pieces get -100, which means not asked; 0 is a tag like any other'
+    assert labels == [-100, 0, 1, -100, 2, -100, -100, 0, -100], f'the labels are {labels}; the tag of each word at its first piece is wanted'
+
+@test_case(points=None, hidden=False)
+def test_words_without_pieces(align):
+    pieces = {'a': [5], '\x00': [], 'b': [6, 7]}
+    words, tags = (['a', '\x00', 'b', '\x00'], [2, 1, 3, 1])
+    given_words, given_tags = (list(words), list(tags))
+    ids, labels = align(given_words, given_tags, lambda w: list(pieces[w]), 1, 2)
+    assert len(ids) == len(labels), 'a word without pieces left a label behind: the lists no longer agree'
+    assert list(ids) == [1, 5, 6, 7, 2], 'a word without pieces adds nothing to the ids'
+    assert list(labels) == [-100, 2, 3, -100, -100], 'a word without pieces takes its tag with it: the next word keeps its own'
+    assert (given_words, given_tags) == (words, tags), 'your function changed its input'
+    ids, labels = align([], [], lambda w: [], 8, 9)
+    assert (list(ids), list(labels)) == ([8, 9], [-100, -100]), 'a sentence without words is the two special tokens'
+
