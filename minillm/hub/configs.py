@@ -1,7 +1,7 @@
 """config.json in and out: their settings, checked one by one, as fields of our config, and back."""
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, fields
 from typing import Any, get_args
 
@@ -58,7 +58,7 @@ def config_fields(
             continue
         name = _field(ours)
         if isinstance(ours, Setting):
-            value = ours.read(value)
+            value = _read(ours, theirs, value)
         else:
             value = _checked(theirs, value, kinds.get(name, int))
         sources.setdefault(name, theirs)
@@ -77,7 +77,7 @@ def check_fixed(hub_format: HubFormat, config: Mapping[str, Any]) -> None:
         if value is _ABSENT:
             continue
         if callable(wanted):
-            if not wanted(value):
+            if not _holds(wanted, value):
                 raise ValueError(f"{name}={value!r:.80} is not supported")
         elif value not in (wanted if isinstance(wanted, tuple) else (wanted,)):
             raise ValueError(f"{name}={value!r:.80} is not supported, only {first_of(wanted)!r}")
@@ -128,6 +128,21 @@ def _find(config: Mapping[str, Any], name: str) -> Any:
     return _find(inner, rest)
 
 
+def _holds(test: Callable[[Any], bool], value: Any) -> bool:
+    """Whether a setting's value is fine; one of a kind that the test cannot take is not."""
+    try:
+        return test(value)
+    except (TypeError, ValueError, AttributeError, LookupError):
+        return False
+
+
+def _read(ours: Setting, theirs: str, value: Any) -> Any:
+    try:
+        return ours.read(value)
+    except (TypeError, ValueError, AttributeError, LookupError, OverflowError) as error:
+        raise ValueError(f"{theirs}={value!r:.80} cannot be used: {error}") from error
+
+
 def _field(ours: str | Setting) -> str:
     return ours.field if isinstance(ours, Setting) else ours
 
@@ -148,7 +163,7 @@ def _completed(
     numbers = {field.name: found[field.name] for field in own if field.name in found}
     derived = found.keys() - numbers.keys()
     if derived:
-        made = config_class(**numbers)
+        made = config_class(**numbers)  # ValueError for numbers that describe no model
         for name in derived:
             if getattr(made, name) != found[name]:
                 raise ValueError(

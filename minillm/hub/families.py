@@ -156,7 +156,9 @@ def template(
     try:
         with torch.device("meta"), _NoRandomWeights():
             return numbers, family.preset(**numbers)
-    except (RuntimeError, OverflowError, TypeError) as error:  # sizes beyond 64 bits
+    except ValueError:
+        raise
+    except Exception as error:  # sizes beyond 64 bits, and what else no config should say
         reason = str(error).splitlines()[0]
         raise ValueError(f"{numbers} describe no model: {reason:.120}; correct them") from error
 

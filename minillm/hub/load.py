@@ -36,7 +36,7 @@ def _found(name: str, revision: str | None) -> Path:
     """The folder or file that holds the model."""
     if name in MODELS:
         return assets.fetch(name)
-    if Path(name).exists():
+    if name and Path(name).exists():
         return Path(name)
     if name.count("/") == 1 and all(name.split("/")) and not name.startswith((".", "~")):
         return _downloaded(name, revision)
