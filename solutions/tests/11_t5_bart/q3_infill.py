@@ -1,0 +1,48 @@
+from otter.test_files import test_case
+
+OK_FORMAT = False
+
+name = "q3_infill"
+points = 3
+
+@test_case(points=None, hidden=False)
+def test_example(infill):
+    given = [5, 6, 7, 8]
+    found = infill(given, [(1, 2), (3, 0)], 99)
+    assert found is not None, 'infill returned nothing: is the `return` missing?'
+    assert given == [5, 6, 7, 8], 'your function changed its input: build a new list'
+    found = list(map(int, found))
+    assert found != [5, 99, 8], 'a span of length 0 leaves a mask too: the model has to learn that nothing is missing there'
+    assert found != [5, 99, 99, 99, 8], 'a span of two tokens becomes one mask, not two'
+    assert found != [5, 99, 8, 99], 'the mask of a span of length 0 stands in front of token `start`'
+    assert found == [5, 99, 99, 8], f'the example gives [5, 99, 99, 8], not {found}'
+
+@test_case(points=None, hidden=False)
+def test_edges(infill):
+    cases = {'no spans': ([1, 2, 3], [], [1, 2, 3]), 'a mask at the end, where nothing is missing': ([1, 2, 3], [(3, 0)], [1, 2, 3, 9]), 'a mask at the beginning': ([1, 2, 3], [(0, 0)], [9, 1, 2, 3]), 'the whole text': ([1, 2, 3], [(0, 3)], [9]), 'two spans that touch': ([1, 2, 3, 4], [(0, 2), (2, 1)], [9, 9, 4]), 'the text after the last span': ([1, 2, 3, 4, 5], [(1, 1)], [1, 9, 3, 4, 5]), 'the last tokens': ([1, 2, 3], [(1, 2)], [1, 9])}
+    for name, (tokens, spans, right) in cases.items():
+        found = list(map(int, infill(list(tokens), list(spans), 9)))
+        assert found == right, f'{name}: {tokens} with {spans} should give {right}, not {found}'
+
+@test_case(points=None, hidden=True)
+def test_can_be_put_back(infill):
+    import random
+    import torch
+    from minillm.data.denoising import refill
+    random.seed(5)
+    for _ in range(60):
+        n = random.randint(1, 30)
+        tokens, spans, at = ([random.randint(0, 60) for _ in range(n)], [], 0)
+        while at <= n and random.random() < 0.8:
+            start = random.randint(at, n)
+            length = random.randint(0, min(4, n - start))
+            if spans and start == spans[-1][0]:
+                break
+            spans.append((start, length))
+            at = start + length
+        damaged = torch.tensor(list(infill(list(tokens), list(spans), 99)))
+        missing = [torch.tensor(tokens[a:a + m], dtype=torch.long) for a, m in spans]
+        assert int((damaged == 99).sum()) == len(spans), f'{len(spans)} spans leave as many masks: {tokens}, {spans}'
+        back = refill(damaged, missing, 99).tolist()
+        assert back == tokens, f'with the spans put back the text is another one: {tokens} with {spans} gave {damaged.tolist()}'
+
