@@ -37,24 +37,24 @@ class Setting:
 class HubFormat:
     """Their names on the left, ours on the right; `{i}` stands for every layer.
 
-    `keys`: a tuple means that their tensor is ours side by side, in this order. Names of ours that
-        a model does not have are passed over (an output layer where it is tied, experts in a
-        layer without).
-    `layouts`: endings of their names that hold ours in another way (heads interleaved, experts).
-    `transposed`: endings of their names whose matrices are stored (in, out).
-    `tied`: their names that repeat another tensor and may be missing; where the model has a tensor
-        of its own for one (see `keys`), it is not tied.
-    `gather`: makes these names of a file that holds tensors in more pieces (experts one by one).
-    `obsolete`: endings of names in old files that carry no information.
-    `prefix`: what files of a bare model, without its output layer, leave out of every name.
-    `config`: their settings → our config's fields (or properties, which are then compared). A dot
-        leads into an object: `rope_parameters.rope_theta`.
-    `fixed`: settings that must have this value, since our model knows no other. A tuple lists
-        several that mean the same, the first of which is written.
-    `accepted`: the same, but not written; a function tells whether a value is fine.
-    `extra`: settings written for transformers' sake and not looked at when reading.
-    `aliases`: older names of their settings → the name used above.
-    `defaults`: what transformers assumes for a setting that is missing.
+    - `keys`: a tuple means that their tensor is ours side by side, in this order. Names of ours
+      that a model does not have are passed over (an output layer where it is tied, experts in a
+      layer without).
+    - `layouts`: endings of their names that hold ours in another way (heads interleaved, experts).
+    - `transposed`: endings of their names whose matrices are stored (in, out).
+    - `tied`: their names that repeat another tensor and may be missing; where the model has a
+      tensor of its own for one (see `keys`), it is not tied.
+    - `gather`: makes these names of a file that holds tensors in more pieces (experts one by one).
+    - `obsolete`: endings of names in old files that carry no information.
+    - `prefix`: what files of a bare model, without its output layer, leave out of every name.
+    - `config`: their settings → our config's fields (or properties, which are then compared). A dot
+      leads into an object: `rope_parameters.rope_theta`.
+    - `fixed`: settings that must have this value, since our model knows no other. A tuple lists
+      several that mean the same, the first of which is written.
+    - `accepted`: the same, but not written; a function tells whether a value is fine.
+    - `extra`: settings written for transformers' sake and not looked at when reading.
+    - `aliases`: older names of their settings → the name used above.
+    - `defaults`: what transformers assumes for a setting that is missing.
     """
 
     keys: Mapping[str, str | tuple[str, ...]]
