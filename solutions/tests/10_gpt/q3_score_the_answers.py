@@ -64,8 +64,7 @@ def test_calibrated(calibrated):
     assert isinstance(place, int) and (not isinstance(place, bool)), 'return a Python int: .item() or int(...)'
     assert place in (0, 1, 2), f'{place} is no place among three choices'
     assert place != 0, 'choice 0 is the likeliest behind the question, and likelier still behind the neutral one: take that off'
-    assert place != 2, 'ratios count: 0.60/0.80, 0.25/0.10 and 0.10/0.05; the second is the largest. Subtract logarithms, score behind the question minus score behind `neutral`'
-    assert place == 1
+    assert place == 1, 'ratios count: 0.60/0.80, 0.25/0.10 and 0.10/0.05; the second is the largest. Subtract logarithms, score behind the question minus score behind `neutral`'
     assert calibrated(Table(), [5], [1], [[2], [3], [4]]) == 0, 'with the two contexts exchanged choice 0 gains most: which of them is `context`?'
 
 @test_case(points=None, hidden=False)
