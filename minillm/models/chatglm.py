@@ -1,4 +1,4 @@
-"""ChatGLM2-6B (2023) and GLM-4-9B (2024): causal decoders that left the blanks behind.
+"""ChatGLM2-6B (2023) and GLM-4-9B (2024): causal decoders, without parts A and B.
 
 Pre-norm blocks with RMSNorm, SwiGLU, biases on queries, keys and values only, rotations of half of
 each head in neighboring pairs, and two key-value heads for thirty-two query heads.
