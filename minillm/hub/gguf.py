@@ -29,7 +29,9 @@ VERSIONS = (2, 3)
 _NUMBERS = {
     0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "B", 10: "Q", 11: "q", 12: "d",
 }  # fmt: skip
-BOOL, STRING, ARRAY = 7, 8, 9
+BOOL = 7
+STRING = 8
+ARRAY = 9
 DEEPEST = 4  # arrays inside arrays
 MOST_AXES = 4
 ALIGNMENT = 32

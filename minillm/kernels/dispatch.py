@@ -9,6 +9,7 @@ Kernels that multiply matrices (`dot=True`) and those that read bfloat16 need ca
 T4 (7.5) they are left to PyTorch. `with use("torch"):` overrides the choice.
 """
 
+import importlib
 import inspect
 import os
 from collections.abc import Callable, Iterator
@@ -25,14 +26,20 @@ _override: ContextVar[str | None] = ContextVar("minillm_kernels_backend", defaul
 
 if not torch.cuda.is_available():  # Triton reads this when it is imported and kernels are defined
     os.environ.setdefault("TRITON_INTERPRET", "1")
-try:
-    import triton
-    import triton.language as tl
 
-    INTERPRETED = os.environ.get("TRITON_INTERPRET", "0") == "1"
-except ImportError:  # no wheel for this system: kernels are defined, but never called
-    triton, INTERPRETED = None, False
-    tl = SimpleNamespace(constexpr=Any)
+
+def _optional(name: str) -> Any:
+    """A module, or None where it is not installed."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None
+
+
+triton = _optional("triton")
+# without it kernels are defined all the same, but never called
+tl = _optional("triton.language") or SimpleNamespace(constexpr=Any)
+INTERPRETED = triton is not None and os.environ.get("TRITON_INTERPRET", "0") == "1"
 
 
 def jit(kernel: Callable[..., Any]) -> Any:

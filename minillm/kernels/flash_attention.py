@@ -1,8 +1,8 @@
 """FlashAttention (Dao et al. 2022; FlashAttention-2, Dao 2023): softmax(q kᵀ/√p) v in tiles.
 
-    for every tile of keys:  S = q kᵀ · scale · log₂e     m′ = max(m, max S)     P = 2^(S − m′)
-                             l ← l · 2^(m − m′) + Σ P     acc ← acc · 2^(m − m′) + P v
-    at the end               out = acc / l                lse₂ = m + log₂ l
+    S = q kᵀ · scale · log₂e     m′ = max(m, max S)     P = 2^(S − m′)     for a tile of keys,
+    l ← l · 2^(m − m′) + Σ P     acc ← acc · 2^(m − m′) + P v              then m ← m′,
+    out = acc / l                lse₂ = m + log₂ l                         behind the last one
 
 The t × s scores never leave the processor: a tile of queries stays in registers, tiles of keys and
 values pass by, and the softmax is corrected whenever a larger score turns up. For the
