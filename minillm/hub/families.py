@@ -12,6 +12,18 @@ from minillm.hub.configs import check_fixed, config_fields, names_of
 from minillm.hub.state_dicts import copy_in
 from minillm.models.bart import BART_FORMAT, bart
 from minillm.models.bert import BERT_FORMAT, BertConfig, bert
+from minillm.models.bert_heads import (
+    CLASSIFIER_FORMAT,
+    TAGGER_FORMAT,
+    bert_classifier,
+    bert_tagger,
+)
+from minillm.models.bert_pretraining import (
+    MASKED_LM_FORMAT,
+    PRETRAINING_FORMAT,
+    bert_for_masked_lm,
+    bert_for_pretraining,
+)
 from minillm.models.bloom import BLOOM_FORMAT, BloomConfig, bloom
 from minillm.models.chatglm import GLM4_FORMAT, ChatGLMConfig, glm4
 from minillm.models.deepseek import DeepSeekConfig, deepseek_v2, deepseek_v3
@@ -70,6 +82,12 @@ from minillm.models.moe import (
     mixtral,
     qwen2_moe,
 )
+from minillm.models.roberta import (
+    ROBERTA_CLASSIFIER_FORMAT,
+    ROBERTA_FORMAT,
+    roberta,
+    roberta_classifier,
+)
 from minillm.models.t5 import T5_1_1_FORMAT, T5_FORMAT, T5Config, t5, t5_1_1
 from minillm.nn.ops import Ops
 
@@ -96,6 +114,12 @@ FAMILIES: tuple[Family, ...] = (
     Family(gpt_neo, BandedConfig, GPT_NEO_FORMAT),
     Family(marian, EncDecConfig, MARIAN_FORMAT),
     Family(bert, BertConfig, BERT_FORMAT),
+    Family(bert_for_pretraining, BertConfig, PRETRAINING_FORMAT),
+    Family(bert_for_masked_lm, BertConfig, MASKED_LM_FORMAT),
+    Family(bert_classifier, BertConfig, CLASSIFIER_FORMAT),
+    Family(bert_tagger, BertConfig, TAGGER_FORMAT),
+    Family(roberta, BertConfig, ROBERTA_FORMAT),
+    Family(roberta_classifier, BertConfig, ROBERTA_CLASSIFIER_FORMAT),
     Family(t5, T5Config, T5_FORMAT),
     Family(t5_1_1, T5Config, T5_1_1_FORMAT),
     Family(bart, EncDecConfig, BART_FORMAT),
@@ -159,7 +183,7 @@ def template(
     except ValueError:
         raise
     except Exception as error:  # sizes beyond 64 bits, and what else no config should say
-        reason = str(error).splitlines()[0]
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"{numbers} describe no model: {reason:.120}; correct them") from error
 
 
@@ -174,22 +198,24 @@ def filled(
 
 
 class _NoRandomWeights(TorchFunctionMode):
-    """Leave out the drawing of first weights, the slower half of loading: all are replaced."""
+    """Leave out the drawing of first weights, the slower half of loading: all are replaced.
 
-    DRAWS = (
-        Tensor.normal_,
-        Tensor.uniform_,
-        nn.init.normal_,
-        nn.init.uniform_,
-        nn.init.kaiming_uniform_,
-    )
+    PyTorch's initializers do nothing. A draw outside of them gives one number, mean or lower bound,
+    not what was in memory before: `trunc_normal_` draws again until all numbers are in range.
+    """
+
+    SKIPPED = (nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_)
 
     def __torch_function__(
         self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
-        if func in self.DRAWS:
-            return kwargs["tensor"] if not args else args[0]
-        return func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        if func in self.SKIPPED:
+            return args[0] if args else kwargs["tensor"]
+        if func in (Tensor.normal_, Tensor.uniform_):
+            named = kwargs.get("mean", kwargs.get("from", 0))
+            return args[0].fill_(args[1] if len(args) > 1 else named)
+        return func(*args, **kwargs)
 
 
 def _count_layers(hub_format: HubFormat, names: Iterable[str]) -> int:

@@ -23,7 +23,10 @@ SMALL = {
     "top_k": 2, "d_expert": 8, "d_shared": 8, "n_dense": 1, "n_shared": 1, "n_groups": 2,
     "top_groups": 1, "kv_rank": 8, "q_rank": 8, "d_nope": 4, "d_rope": 4, "d_value": 4,
 }  # fmt: skip
-TINY: dict[str, dict] = {"falcon_rw": {"n_kv_heads": 2}}
+TINY: dict[str, dict] = {
+    "falcon_rw": {"n_kv_heads": 2},  # one for each head
+    **{key: {"n_labels": 2} for key in ("bert_for_pretraining", "bert_for_masked_lm", "roberta")},
+}
 # What a setting may say without changing what the model computes: ids and names for other programs,
 # numerics, dropouts, heads of other classes, and what follows from other settings.
 HARMLESS = {
