@@ -86,7 +86,13 @@ def models_of(path):
     return [name for name, own in methods.items() if own & {"forward", "fit"}]
 
 
-@pytest.mark.parametrize("path", MODELS, ids=lambda p: p.stem)
+# what families hand their parts to is proved with each of them
+SKELETONS = ("causal_lm",)
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in MODELS if p.stem not in SKELETONS], ids=lambda p: p.stem
+)
 def test_every_model_is_in_the_table(path):
     """Some parity test imports from the file, and that test left rows."""
     if not models_of(path):

@@ -58,7 +58,7 @@ def test_logits_are_those_of_transformers(theirs, ours, prompts, record):
     with torch.no_grad():
         expected, found = theirs(prompts).logits, model(prompts)
     error = (expected - found).abs().max()
-    record("smollm2-135m-instruct", "LlamaForCausalLM", "logits in float32, from one file", error)
+    record("smollm2-135m-instruct", "LlamaForCausalLM", "logits (float32, from one file)", error)
     assert expected.std() > 2
     assert error < 1e-3
 
