@@ -59,7 +59,11 @@ def top_k_gate(logits: Float[Tensor, "n e"], k: int, *, renormalize: bool = True
     with k = 1 a renormalized weight would always be 1, and the router would get no gradient.
     """
     p = logits.softmax(dim=-1)
-    return _keep(logits, p, chosen(p, k), renormalize)
+    sent = chosen(p, k)
+    weights = p * sent
+    if renormalize:
+        weights = weights / weights.sum(dim=-1, keepdim=True)
+    return Routing(logits, p, sent, weights)
 
 
 def noisy_top_k_gate(

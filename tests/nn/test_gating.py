@@ -31,7 +31,7 @@ def test_soft_gate_sends_everything_everywhere():
     routing = soft_gate(x)
     assert routing.sent.all()
     assert torch.allclose(routing.weights, x.softmax(-1))
-    assert torch.allclose(routing.load, torch.full((6,), 1 / 6))
+    assert torch.allclose(routing.load, torch.full((6,), 1 / 6, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("k", [1, 2, 6])
