@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from torch import nn
 
-from minillm.models.hub_format import HubFormat, Setting
+from minillm.models.hub_format import HubFormat, Setting, format_of
 
 _ABSENT = object()
 
@@ -17,7 +17,7 @@ def hf_config(model: nn.Module) -> dict[str, Any]:
 
     They are read back at once: a field that the format cannot say is a ValueError.
     """
-    settings = nested(settings_of(model.hub_format, model.config))
+    settings = nested(settings_of(format_of(model), model.config))
     dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
     # the end-of-text ids belong to the tokenizer; null keeps transformers from assuming its own
     return {"bos_token_id": None, "eos_token_id": None, "dtype": dtype, **settings}

@@ -11,7 +11,7 @@ from minillm.hub.families import Family, filled, template
 from minillm.hub.gguf import GgufFile
 from minillm.hub.gguf_write import write_gguf
 from minillm.hub.state_dicts import matched, to_hf
-from minillm.models.hub_format import HubFormat
+from minillm.models.hub_format import HubFormat, format_of
 from minillm.models.llama import LLAMA_FORMAT, LlamaConfig, llama
 from minillm.models.llama_gguf import LLAMA_GGUF
 from minillm.nn.ops import Ops
@@ -54,7 +54,7 @@ def save_gguf(
     name = next((n for n, f in FORMATS_OF.items() if f is model.hub_format), None)
     if name is None:
         raise ValueError(
-            f"a {model.hub_format.architecture} cannot be written as GGUF here; only "
+            f"a {format_of(model).architecture} cannot be written as GGUF here; only "
             f"{', '.join(f.architecture for f in FORMATS_OF.values())} can"
         )
     hub_format = ARCHITECTURES[name].hub_format

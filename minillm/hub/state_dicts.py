@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from minillm.models.hub_format import HubFormat, Layout
+from minillm.models.hub_format import HubFormat, Layout, format_of
 
 
 def expand(hub_format: HubFormat, n_layers: int, own: Container[str]) -> dict[str, tuple[str, ...]]:
@@ -44,7 +44,7 @@ def matched(
     Only names, shapes and types of `model` are used: it may lie on the meta device. `hub_format`
     is the model's unless given (GGUF files have names of their own).
     """
-    hub_format, own = hub_format or model.hub_format, model.state_dict()
+    hub_format, own = hub_format or format_of(model), model.state_dict()
     pairs = expand(hub_format, model.config.n_layers, own)
     if hub_format.gather is not None:
         state_dict = hub_format.gather(state_dict)
@@ -119,7 +119,7 @@ def to_hf(
     Those that repeat another are included, as transformers' `state_dict` does, unless `tied` is
     False, as in its files. `hub_format` is the model's unless given.
     """
-    hub_format, own = hub_format or model.hub_format, model.state_dict()
+    hub_format, own = hub_format or format_of(model), model.state_dict()
     out = {}
     pairs = expand(hub_format, model.config.n_layers, own)
     for theirs, ours in pairs.items():

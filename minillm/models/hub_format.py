@@ -111,3 +111,14 @@ def _labels_written(n: int) -> dict[str, str]:
 
 # How many classes a head has: transformers stores their names.
 LABELS = Setting("n_labels", _labels_read, _labels_written)
+
+
+def format_of(model: Any) -> HubFormat:
+    """The format that a model carries; ValueError for one that transformers has no class for."""
+    found = getattr(model, "hub_format", None)
+    if found is None:
+        raise ValueError(
+            f"this {type(model).__name__} has no counterpart in transformers, so no names to write "
+            "or read its tensors by; save it with `training.checkpoint`, or give a hub_format"
+        )
+    return found

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from minillm.hub import load_hf, to_hf
+from minillm.hub import load_hf, save_pretrained, to_hf
 from minillm.models.gpt import gpt1, gpt2
+from minillm.models.gpt3 import gpt3
 from minillm.models.hub_format import HubFormat, Layout
 
 SIZES = {"vocab_size": 13, "max_seq_len": 7, "d_model": 6, "n_layers": 2, "n_heads": 2}
@@ -161,3 +162,17 @@ def test_a_layout_of_ones_own_splits_and_joins():
     assert torch.equal(to_hf(model)["both.weight"], theirs)
     with pytest.raises(ValueError, match="does not fit"):
         load_hf(model, {"both.weight": theirs[:6]})
+
+
+def test_a_model_without_a_counterpart_in_transformers_says_so(tmp_path):
+    sizes = {"d_model": 8, "n_layers": 2, "n_heads": 2, "vocab_size": 11, "max_seq_len": 8}
+    model = gpt3("125m", **sizes)
+    calls = (
+        lambda: to_hf(model),
+        lambda: load_hf(model, {}),
+        lambda: save_pretrained(model, tmp_path / "folder"),
+    )
+    for call in calls:
+        with pytest.raises(ValueError, match="no counterpart in transformers"):
+            call()
+    assert not (tmp_path / "folder").exists()
