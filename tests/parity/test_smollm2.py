@@ -18,7 +18,7 @@ PROMPTS = [
     "The three primary colors are red, yellow and blue; they",
     "To be, or not to be, that is the question",
     "In 1969 the first human being walked on the moon",
-    "La capitale de l'Espagne est Madrid et celle du",
+    "La capitale de l'Espagne est Madrid et celle du",  # codespell:ignore celle
     "Question: How many legs does a spider have? Answer:",
 ]
 LENGTH = 9  # tokens kept of each prompt, so that they make one batch
