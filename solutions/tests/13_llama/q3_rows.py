@@ -8,14 +8,15 @@ points = 3
 @test_case(points=None, hidden=False)
 def test_order(to_halves):
     import torch
-    rows = torch.arange(12.0)[:, None].expand(12, 3).contiguous()
+    rows = torch.arange(36.0).view(12, 3)
     given = rows.clone()
     out = to_halves(given, 2)
     assert out is not None, 'to_halves returned nothing: is the `return` missing?'
     assert torch.equal(given, rows), 'your function changed its input: make a new tensor'
     assert tuple(out.shape) == (12, 3), f'the result must have the shape of the matrix, not {tuple(out.shape)}'
-    assert (out == out[:, :1]).all(), 'only whole rows move: the columns of a row stay together'
-    order = out[:, 0].int().tolist()
+    columns = out - out[:, :1]
+    assert (columns == torch.arange(3)).all(), 'only whole rows move: here columns have moved, or rows were mixed'
+    order = (out[:, 0] / 3).int().tolist()
     assert order != list(range(12)), 'no row has moved: the even rows of each head come first'
     assert order != [0, 2, 4, 6, 8, 10, 1, 3, 5, 7, 9, 11], 'every head is reordered by itself: here there are two, of six rows'
     assert order != [0, 3, 1, 4, 2, 5, 6, 9, 7, 10, 8, 11], 'that is the way back, from halves to neighbors'
@@ -37,7 +38,9 @@ def test_scores_stay_the_same(to_halves):
         q, k = (turn(y, places) for y in heads)
         return q @ k.mT
     right = scores(query, key, rotate_pairs)
-    found = scores(to_halves(query, 2), to_halves(key, 2), rotate_halves)
+    made = (to_halves(query, 2), to_halves(key, 2))
+    assert all((y.shape == (16, 7) for y in made)), f'16 rows of 7 become {tuple(made[0].shape)}: give back the shape of `weight`'
+    found = scores(*made, rotate_halves)
     gap = (found - right).abs().max().item()
     assert gap < 1e-09, f"attention's scores with halves differ by {gap:.2g} from those of the file with neighbors"
 

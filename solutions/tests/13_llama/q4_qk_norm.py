@@ -15,6 +15,7 @@ def test_norm_and_order(queries):
     rotary, places = (Rotary(rotary_frequencies(6, base=20)), torch.arange(5)[None] + 1)
 
     def turn(q):
+        assert tuple(q.shape) == (3, 5, 6), f'`turn` wants (n_heads, t, p) = (3, 5, 6), not {tuple(q.shape)}: split and transpose first'
         return rotary(q[None], places)[0]
     given = [y.clone() for y in (x, weight, scale)]
     out = queries(*given, turn, 3, 0.01)
@@ -26,7 +27,7 @@ def test_norm_and_order(queries):
         return q / (q.square().mean(-1, keepdim=True) + eps).sqrt()
     flat = x @ weight.T
     q, together = (y.view(5, 3, 6).transpose(0, 1) for y in (flat, norm(flat)))
-    wrong = {'both bugs are still there: where is the mean taken, and what comes before the rotation?': turn(together) * scale, 'the rotation comes last now, but the mean of the squares still runs over all heads': turn(together * scale), 'each head has its own norm now, but the scale still comes after the rotation': turn(norm(q)) * scale, 'norm and scale come after the rotation: the rotation is last': norm(turn(q)) * scale, 'the norm is gone: each head is divided by its root mean square': turn(q * scale), 'the scale is gone: it multiplies behind the norm': turn(norm(q)), 'the rotation is gone: `turn` comes last': norm(q) * scale, 'the epsilon is gone: it is added to the mean square': turn(norm(q, 0.0) * scale), 'a sum of squares, not their mean': turn(q / (q.square().sum(-1, keepdim=True) + 0.01).sqrt() * scale), "the scale multiplies, 1 + scale is Gemma's": turn(norm(q) * (1 + scale)), 'the mean was subtracted: RMSNorm only divides': turn(torch.nn.functional.layer_norm(q, (6,), eps=0.01) * scale)}
+    wrong = {'both bugs are still there: where is the mean taken, and what comes before the rotation?': turn(together) * scale, 'the rotation comes last now, but the mean of the squares still runs over all heads': turn(together * scale), 'each head has its own norm now, but the scale still comes after the rotation': turn(norm(q)) * scale, 'norm and scale come after the rotation: the rotation is last': norm(turn(q)) * scale, 'the norm is gone: each head is divided by its root mean square': turn(q * scale), 'the scale is gone: it multiplies behind the norm': turn(norm(q)), 'the rotation is gone: `turn` comes last': norm(q) * scale, 'the epsilon is gone: it is added to the mean square': turn(norm(q, 0.0) * scale), '`view(n_heads, t, p)` alone mixes tokens and heads: split the last axis, then transpose': turn(norm(flat.view(3, 5, 6)) * scale), 'the epsilon stands outside the root: it is added to the mean square, under it': turn(q / (q.square().mean(-1, keepdim=True).sqrt() + 0.01) * scale), 'a sum of squares, not their mean': turn(q / (q.square().sum(-1, keepdim=True) + 0.01).sqrt() * scale), "the scale multiplies, 1 + scale is Gemma's": turn(norm(q) * (1 + scale)), 'the mean was subtracted: RMSNorm only divides': turn(torch.nn.functional.layer_norm(q, (6,), eps=0.01) * scale)}
     for message, y in wrong.items():
         assert not (out - y).abs().max() < 1e-09, message
     right = turn(torch.nn.functional.rms_norm(q, (6,), scale, 0.01))

@@ -142,6 +142,25 @@ def q2_softmax_over_queries(q, k, v):
     return scores.masked_fill(hidden, -math.inf).softmax(-2) @ v
 
 
+def q2_mask_the_wrong_way(q, k, v):
+    k, v = _near(q, k, v)
+    scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
+    hidden = torch.ones(scores.shape[-2:], dtype=torch.bool).tril(-1)
+    return scores.masked_fill(hidden, -math.inf).softmax(-1) @ v
+
+
+def q2_zeros_after_the_softmax(q, k, v):
+    k, v = _near(q, k, v)
+    scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
+    return scores.softmax(-1).tril() @ v
+
+
+def q2_zeros_before_the_softmax(q, k, v):
+    k, v = _near(q, k, v)
+    scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
+    return scores.tril().softmax(-1) @ v
+
+
 def q2_changes_its_input(q, k, v):
     out = _attend(q, *_near(q, k, v))
     q.mul_(q.shape[-1] ** -0.5)
@@ -251,6 +270,20 @@ def q4_no_rotation(x, weight, scale, turn, n_heads, eps=1e-6):
 
 def q4_no_epsilon(x, weight, scale, turn, n_heads, eps=1e-6):
     return turn(_norm(_split(x @ weight.T, n_heads), 0.0) * scale)
+
+
+def q4_not_transposed(x, weight, scale, turn, n_heads, eps=1e-6):
+    return turn(_norm((x @ weight.T).view(n_heads, len(x), -1), eps) * scale)
+
+
+def q4_transposed_after_the_rotation(x, weight, scale, turn, n_heads, eps=1e-6):
+    q = (x @ weight.T).view(len(x), n_heads, -1)
+    return turn(_norm(q, eps) * scale).transpose(0, 1)
+
+
+def q4_epsilon_outside_the_root(x, weight, scale, turn, n_heads, eps=1e-6):
+    q = _split(x @ weight.T, n_heads)
+    return turn(q / (q.square().mean(-1, keepdim=True).sqrt() + eps) * scale)
 
 
 def q4_sum_of_squares(x, weight, scale, turn, n_heads, eps=1e-6):
