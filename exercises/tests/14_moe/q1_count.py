@@ -34,6 +34,8 @@ def test_used(total, used):
     assert used != total // 8, 'only the experts are used in part; attention, norms and tables are used whole'
     assert missing not in (4 * 14 * 256, 4 * 16 * 256), 'the whole router is used: it needs all logits to choose'
     assert missing != 4 * expert, 'two experts are used, not one'
+    assert missing != 4 * 12 * expert * -1, '2 experts of 16 are used, so 14 are idle: you have subtracted 2'
+    assert missing not in (256000, 512000), 'count the whole token table and the whole output layer in `used`, too'
     assert missing != -3 * 14 * expert, '14 experts are idle in each of the 4 blocks'
     assert used == right, 'subtract 14 idle experts in each block from the total'
 

@@ -70,6 +70,14 @@ def q1_idle_in_one_block():
     return _q1(used=_total() - 14 * 3 * 256 * 128)
 
 
+def q1_two_idle():
+    return _q1(used=_total() - 4 * 2 * 3 * 256 * 128)
+
+
+def q1_tables_not_used():
+    return _q1(used=_total() - _IDLE - 512000)
+
+
 # ----------------------------------------------------------------------------- q2: a top-k gate
 
 
@@ -133,6 +141,19 @@ def q2_returns_nothing(logits, k):
     q2_not_renormalized(logits, k)
 
 
+def q2_experts_choose(logits, k):
+    """Must hear that each token chooses among its experts."""
+    k = min(k, len(logits))
+    values, places = logits.topk(k, dim=0)
+    return torch.zeros_like(logits).scatter(0, places, values.softmax(0))
+
+
+def q2_zeros_of_another_type(logits, k):
+    """Must hear of torch.zeros_like(logits)."""
+    values, places = logits.topk(k)
+    return torch.zeros(logits.shape).scatter(-1, places, values.softmax(-1))
+
+
 # ---------------------------------------------------------------------- q3: the balancing loss
 
 
@@ -191,9 +212,59 @@ def q3_gradient_through_soft_shares(logits, k, keep):
     return kept.shape[1] * (soft.mean(0) / k * p.mean(0)).sum()
 
 
+def q3_without_minlength(logits, k, keep):
+    kept = logits[keep]
+    counts = torch.bincount(kept.topk(k).indices.flatten())
+    return kept.shape[1] * (counts / counts.sum() * kept.softmax(-1).mean(0)).sum()
+
+
+def q3_zeroed_padding(logits, k, keep):
+    return q3_padding_counts(logits * keep[:, None], k, keep)
+
+
+def q3_inverted_mask(logits, k, keep):
+    return _right_q3(logits, k, ~keep)
+
+
+def q3_first_choice_only(logits, k, keep):
+    kept = logits[keep]
+    return kept.shape[1] * (_shares(kept, 1) * kept.softmax(-1).mean(0)).sum()
+
+
 def _right_q3(logits, k, keep):
     kept = logits[keep]
     return kept.shape[1] * (_shares(kept, k) * kept.softmax(-1).mean(0)).sum()
+
+
+def q3_counts_of_those_that_are_there(logits, k, keep):
+    """Must hear that all E counts must be there."""
+    kept = logits[keep]
+    counts = kept.topk(k).indices.unique(return_counts=True)[1]
+    return kept.shape[1] * (counts / counts.sum() * kept.softmax(-1).mean(0)).sum()
+
+
+def q3_experts_in_use(logits, k, keep):
+    """Must hear that those that nobody chose count, too."""
+    used = int((_shares(logits[keep], k) > 0).sum())
+    return _right_q3(logits, k, keep) / logits.shape[1] * used
+
+
+def q3_times_k(logits, k, keep):
+    """Must hear that it is E, not by k."""
+    return k * _right_q3(logits, k, keep) / logits.shape[1]
+
+
+def q3_sigmoids(logits, k, keep):
+    """Must hear that it is not sigmoids."""
+    kept = logits[keep]
+    return kept.shape[1] * (_shares(kept, k) * kept.sigmoid().mean(0)).sum()
+
+
+def q3_softmax_of_the_chosen(logits, k, keep):
+    """Must hear that it is not of the chosen ones."""
+    kept = logits[keep]
+    p = kept.masked_fill(_mask(kept, k) == 0, -torch.inf).softmax(-1)
+    return kept.shape[1] * (_shares(kept, k) * p.mean(0)).sum()
 
 
 # ------------------------------------------------------------------------------- q4: the bug
@@ -249,6 +320,39 @@ def q4_calls_the_idle(x, weights, experts):
     return y
 
 
+def q4_stops_at_the_idle(x, weights, experts):
+    y = torch.zeros_like(x)
+    for i, expert in enumerate(experts):
+        rows = weights[:, i].nonzero().flatten()
+        if not len(rows):
+            break
+        y = y.index_add(0, rows, weights[rows, i, None] * expert(x[rows]))
+    return y
+
+
+def q4_forgets_the_lonely(x, weights, experts):
+    y = torch.zeros_like(x)
+    for i, expert in enumerate(experts):
+        rows = weights[:, i].nonzero().flatten()
+        if len(rows) > 1:
+            y = y.index_add(0, rows, weights[rows, i, None] * expert(x[rows]))
+    return y
+
+
+def q4_forgets_the_light(x, weights, experts):
+    heavy = weights * (weights > 0.1)
+    return _loop(x, heavy, experts, lambda y, r, w, e, x: y.index_add(0, r, w * e(x[r])))
+
+
+def q4_residual(x, weights, experts):
+    return x + _loop(x, weights, experts, lambda y, r, w, e, x: y.index_add(0, r, w * e(x[r])))
+
+
+def q4_renormalizes(x, weights, experts):
+    y = _loop(x, weights, experts, lambda y, r, w, e, x: y.index_add(0, r, w * e(x[r])))
+    return y / weights.sum(-1, keepdim=True)
+
+
 def q4_changes_x(x, weights, experts):
     y = _loop(x, weights, experts, lambda y, r, w, e, x: y.index_add(0, r, w * e(x[r])))
     with torch.no_grad():
@@ -258,6 +362,12 @@ def q4_changes_x(x, weights, experts):
 
 def q4_detached(x, weights, experts):
     return _loop(x, weights, experts, lambda y, r, w, e, x: y.index_add(0, r, w.detach() * e(x[r])))
+
+
+def q4_no_gradient(x, weights, experts):
+    """Must hear of no detach, no no_grad, no .data."""
+    with torch.no_grad():
+        return _loop(x, weights, experts, lambda y, r, w, e, x: y.index_add(0, r, w * e(x[r])))
 
 
 # --------------------------------------------------------------------------------- q5: the bias
@@ -300,6 +410,25 @@ def q5_softmax(scores, bias, k, rate):
     return weights, _move(scores + bias, bias, k, rate)
 
 
+def q5_counts_without_the_bias(scores, bias, k, rate):
+    return _route(scores + bias, scores, k), _move(scores, bias, k, rate)
+
+
+def q5_whole_mean(scores, bias, k, rate):
+    counts = _mask(scores + bias, k).sum(0)
+    step = (counts.sum() // len(bias) - counts).sign()
+    return _route(scores + bias, scores, k), bias + rate * step
+
+
+def q5_counts_first_choices(scores, bias, k, rate):
+    return _route(scores + bias, scores, k), _move(scores + bias, bias, 1, rate)
+
+
+def q5_divided_by_all(scores, bias, k, rate):
+    weights = scores * _mask(scores + bias, k) / scores.sum(-1, keepdim=True)
+    return weights, _move(scores + bias, bias, k, rate)
+
+
 def q5_wrong_way(scores, bias, k, rate):
     return _route(scores + bias, scores, k), _move(scores + bias, bias, k, -rate)
 
@@ -328,6 +457,38 @@ def q5_in_place(scores, bias, k, rate):
 
 def q5_weights_alone(scores, bias, k, rate):
     return _route(scores + bias, scores, k)
+
+
+def _against(mean, scores, bias, k, rate):
+    counts = _mask(scores + bias, k).sum(0)
+    return _route(scores + bias, scores, k), bias + rate * (mean(counts) - counts).sign()
+
+
+def q5_mean_rounded(scores, bias, k, rate):
+    return _against(lambda c: c.mean().round(), scores, bias, k, rate)
+
+
+def q5_mean_rounded_up(scores, bias, k, rate):
+    return _against(lambda c: c.mean().ceil(), scores, bias, k, rate)
+
+
+def q5_median(scores, bias, k, rate):
+    return _against(torch.median, scores, bias, k, rate)
+
+
+def q5_mean_without_k(scores, bias, k, rate):
+    return _against(lambda c: c.mean() / k, scores, bias, k, rate)
+
+
+def q5_raises_the_average_expert(scores, bias, k, rate):
+    counts = _mask(scores + bias, k).sum(0)
+    step = torch.where(counts <= counts.mean(), rate, -rate)
+    return _route(scores + bias, scores, k), bias + step
+
+
+def q5_sums_of_weights(scores, bias, k, rate):
+    weights = _route(scores + bias, scores, k)
+    return weights, bias + rate * (weights.sum(0).mean() - weights.sum(0)).sign()
 
 
 # ------------------------------------------------------------------------------- q6: no keys
@@ -387,3 +548,18 @@ def q6_softmax(q, q_rope, c, k_rope, w_k):
 
 def q6_transposed(q, q_rope, c, k_rope, w_k):
     return (sum(_parts(q, q_rope, c, k_rope, w_k)) / _root(q, q_rope)).T
+
+
+def _key_by_key(q, q_rope, c, k_rope, key):
+    rows = [torch.stack([q[i] @ key(i, j) for j in range(len(c))]) for i in range(len(q))]
+    return (torch.stack(rows) + q_rope @ k_rope.T) / _root(q, q_rope)
+
+
+def q6_one_key_at_a_time(q, q_rope, c, k_rope, w_k):
+    """Must hear of small pieces: the FLOP counter leaves products with a vector out."""
+    return _key_by_key(q, q_rope, c, k_rope, lambda i, j: w_k[i] @ c[j])
+
+
+def q6_one_key_at_a_time_by_hand(q, q_rope, c, k_rope, w_k):
+    """Must hear of small pieces."""
+    return _key_by_key(q, q_rope, c, k_rope, lambda i, j: (w_k[i] * c[j]).sum(-1))
