@@ -14,6 +14,7 @@ from torch import Tensor
 
 from minillm.kernels.dispatch import backend, jit, tl
 from minillm.nn import ffn
+from minillm.nn.ops import torch_swiglu
 
 BLOCK = 1024
 SILU, GELU, GELU_TANH = 0, 1, 2
@@ -95,7 +96,7 @@ def _gated(gate: Tensor, up: Tensor, kind: int, reference: Callable[..., Tensor]
 
 def swiglu(gate: Float[Tensor, "*n"], up: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
     """silu(gate) ⊙ up (Shazeer 2020, eq. 6; LLaMA)."""
-    return _gated(gate, up, SILU, ffn.swiglu)
+    return _gated(gate, up, SILU, torch_swiglu)
 
 
 def geglu(gate: Float[Tensor, "*n"], up: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:

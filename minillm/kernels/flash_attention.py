@@ -18,7 +18,8 @@ from torch import Tensor
 from minillm.kernels.dispatch import backend, jit, power_of_two, tl
 from minillm.kernels.flash_backward import backward_keys, backward_queries
 from minillm.kernels.tiles import keep, place, take, visible
-from minillm.nn.attention import check_qkv, scaled_dot_product_attention
+from minillm.nn.attention import check_qkv
+from minillm.nn.ops import torch_attention
 
 LOG2E = math.log2(math.e)
 
@@ -184,7 +185,7 @@ def flash_attention(
 
     Causal is aligned to the bottom right; `window` keeps the last keys of a causal query, its own
     among them. g < h heads of keys and values serve h/g query heads each. A mask, a bias or
-    dropout is not for this kernel: those calls go to the reference.
+    dropout is not for this kernel: those calls go to PyTorch's own.
     """
     check_qkv(q, k, v, mask, bias)
     if window is not None and (not causal or window < 1):
@@ -194,7 +195,7 @@ def flash_attention(
         if window is not None:
             near = _window_mask(q.shape[2], k.shape[2], window, q.device)
             mask = near if mask is None else mask & near
-        return scaled_dot_product_attention(
+        return torch_attention(
             q, k, v, mask, bias=bias, causal=causal, scale=scale, dropout=dropout
         )
     return _Flash.apply(q, k, v, None, None, causal, window, scale, tile)
@@ -239,7 +240,7 @@ def flash_attention_varlen(
 
 
 def _one_by_one(q, k, v, q_starts, k_starts, causal, window, scale) -> Tensor:
-    """The sequences in turn through the reference."""
+    """The sequences in turn through PyTorch's attention."""
     ends = zip(
         q_starts.tolist(),
         q_starts.tolist()[1:],

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from minillm.kernels.dispatch import backend, jit, n_programs, power_of_two, tl, warps
-from minillm.nn.norms import rms_norm as rms_norm_reference
+from minillm.nn.ops import torch_rms_norm
 
 LONGEST = 32_768  # numbers of a row that are held in registers at once
 
@@ -104,11 +104,11 @@ def rms_norm(
     """x / √(mean(x²) + ε) ⊙ w over the last axis (Zhang and Sennrich 2019).
 
     With a `residual`, (norm(x + residual), x + residual): what a pre-norm block needs next, and
-    what it passes on.
+    what it passes on. Rows of more than 32,768 numbers, which no program can hold, go to PyTorch.
     """
     if backend(x) == "torch" or x.shape[-1] > LONGEST:
         h = x if residual is None else x + residual
-        y = rms_norm_reference(h, weight, eps)
+        y = torch_rms_norm(h, weight, eps)
         return y if residual is None else (y, h)
     weight = torch.ones(x.shape[-1], dtype=x.dtype, device=x.device) if weight is None else weight
     return _RMSNorm.apply(x, weight, eps, residual)

@@ -20,9 +20,10 @@ from minillm.kernels.layer_norm import layer_norm
 from minillm.kernels.linear_cross_entropy import linear_cross_entropy
 from minillm.kernels.matmul import linear
 from minillm.kernels.paged_attention import paged_decode, paged_decode_reference
-from minillm.kernels.rms_norm import rms_norm, rms_norm_reference
+from minillm.kernels.rms_norm import rms_norm
 from minillm.kernels.softmax import softmax
 from minillm.nn import ffn, rotary
+from minillm.nn import rms_norm as rms_norm_reference
 from minillm.nn.ops import torch_attention
 
 Side = Callable[..., Any]

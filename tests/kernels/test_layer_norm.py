@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from minillm.kernels.layer_norm import layer_norm, layer_norm_reference
+from minillm.kernels.layer_norm import layer_norm
+from minillm.nn import layer_norm as layer_norm_reference
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (5, 7), (2, 3, 123), (9, 64)], ids=str)

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from minillm.kernels.rms_norm import rms_norm, rms_norm_reference
+from minillm.kernels.rms_norm import rms_norm
+from minillm.nn import rms_norm as rms_norm_reference
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (5, 7), (2, 3, 123), (9, 64)], ids=str)
