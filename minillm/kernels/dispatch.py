@@ -39,7 +39,8 @@ def _optional(name: str) -> Any:
 triton = _optional("triton")
 # without it kernels are defined all the same, but never called
 tl = _optional("triton.language") or SimpleNamespace(constexpr=Any)
-INTERPRETED = triton is not None and os.environ.get("TRITON_INTERPRET", "0") == "1"
+# asked of Triton itself: whoever imported it first, without the variable, has had it compiled
+INTERPRETED = type(getattr(tl, "sum", None)).__name__ == "InterpretedFunction"
 
 
 def jit(kernel: Callable[..., Any]) -> Any:
@@ -71,7 +72,8 @@ def backend(x: Tensor, *, dot: bool = False) -> str:
     if wanted == "interpret" and (triton is None or not INTERPRETED or x.is_cuda):
         raise ValueError(
             "the interpreter needs Triton, a tensor on the CPU, and TRITON_INTERPRET=1 set before "
-            "minillm.kernels is imported"
+            "Triton is first imported: import minillm.kernels before transformers, or set the "
+            "variable outside Python"
         )
     if wanted == "interpret" and x.dtype not in (torch.float32, torch.float16):
         raise ValueError(
@@ -89,7 +91,7 @@ def _missing(x: Tensor, dot: bool) -> str:
     if not x.is_cuda:
         return f"the tensor is on {x.device}, and Triton compiles for CUDA devices"
     if INTERPRETED:
-        return "TRITON_INTERPRET=1 is set: unset it before importing minillm.kernels"
+        return "TRITON_INTERPRET=1 was set when Triton was imported: unset it and start again"
     capability = torch.cuda.get_device_capability(x.device)
     needed = (8, 0) if dot or x.dtype == torch.bfloat16 else (7, 5)
     if capability < needed:
