@@ -9,10 +9,12 @@ CHAPTERS := $(CH)
 # Two single-threaded workers beat one with two threads on the small tensors of tests and chapters.
 WORKERS ?= 2
 PORT ?= 8000
-CUDA = $(PYTHON) -c 'import torch, sys; sys.exit(0 if torch.cuda.is_available() else "a CUDA device is needed, and torch sees none")'
+CUDA = $(PYTHON) -c 'import importlib.util, sys; \
+  importlib.util.find_spec("torch") or sys.exit("no PyTorch here: make gpu PYTHON=path"); import torch; \
+  torch.cuda.is_available() or sys.exit("a CUDA device is needed, and torch sees none")'
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help book test serve execute sync lint bench gpu gputest gpubench grade assets clean
+.PHONY: help book test serve execute sync lint bench gpu gputest gpubench gpuchapters grade assets clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -70,7 +72,7 @@ lint: .venv/ready  ## ruff, import-linter, spelling, pairs in step
 bench: .venv/ready assets  ## ratios against peers on this CPU, each from one interleaved run
 	@for file in tests/benchmarks/bench_*.py; do echo "== $$file"; $(TEST)/python $$file || exit 1; done
 
-gpu: gputest gpubench  ## on a CUDA machine: kernels tested, then timed (uses PYTHON as it is)
+gpu: gputest gpubench gpuchapters  ## on a CUDA machine: kernels tested, timed, chapters run (with PYTHON)
 
 gputest:  ## the kernels against their references, compiled for this machine's GPU
 	@$(CUDA)
@@ -79,6 +81,12 @@ gputest:  ## the kernels against their references, compiled for this machine's G
 gpubench:  ## the kernels against PyTorch's: make gpubench ONLY="memory attention"
 	@$(CUDA)
 	PYTHONPATH=. $(PYTHON) tests/benchmarks/gpu_kernels.py $(if $(ONLY),--only $(ONLY))
+
+gpuchapters:  ## the chapters about kernels, their outputs stored: make gpuchapters CH=25
+	@$(CUDA)
+	@$(PYTHON) -c 'import ipykernel, jupytext, nbclient' \
+	  || { echo "the chapters were not run: pip install ipykernel jupytext nbclient"; exit 2; }
+	PYTHONPATH=. $(PYTHON) book/tools/execute.py $(or $(CHAPTERS),25 26)
 
 grade: .venv/ready  ## grade a folder of notebooks: make grade SUBMISSIONS=folder
 	@test -n "$(SUBMISSIONS)" || { echo "which folder? make grade SUBMISSIONS=folder"; exit 2; }
