@@ -105,10 +105,7 @@ def test_header_card_comes_first_and_states_the_measured_cost(chapter):
 
 
 @CHAPTERS
-def test_cells_are_short(chapter, request):
-    if chapter.stem == "09_bert":  # goes with the split of its nineteen long cells, and a new run
-        mark = pytest.mark.xfail(reason="19 long cells: split them and run it again", strict=True)
-        request.applymarker(mark)
+def test_cells_are_short(chapter):
     for source in code_cells(chapter):
         lines = [line for line in source.splitlines() if line.strip()]
         assert len(lines) < 20, f"{len(lines)} lines in the cell that starts {lines[0]!r}"
