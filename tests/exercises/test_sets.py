@@ -7,6 +7,7 @@ import ast
 import functools
 import importlib.util
 import json
+import linecache
 import re
 import sys
 from pathlib import Path
@@ -52,7 +53,10 @@ def run(slug: str, folder: str) -> dict:
             and "minillm-setup" not in tags
             and not CHECK.search(cell["source"])
         ):
-            exec(compile(cell["source"], f"<cell {i} of {slug}>", "exec"), names)
+            name, source = f"<cell {i} of {slug}>", cell["source"]
+            # as notebooks and the grader do: Triton's interpreter reads a kernel's source
+            linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+            exec(compile(source, name, "exec"), names)
     return names
 
 
