@@ -124,11 +124,18 @@ def edit_text(app, pagename, templatename, context, doctree):
             button["url"] = url.replace(f"/{folder}/", f"/{source}")
 
 
+def one_document(app, doctree):
+    """Give every node its page: one read by `eval-rst` would drag all of Sphinx into the pickle."""
+    for node in doctree.findall():
+        node.document = doctree
+
+
 def setup(app):
     """Connect the hooks."""
     app.connect("config-inited", from_nothing)
     app.connect("config-inited", one_search)
     app.connect("builder-inited", modules_first, priority=900)  # once autoapi has read the code
+    app.connect("doctree-read", one_document, priority=900)
     app.connect("html-page-context", edit_text, priority=900)
     app.connect("autodoc-process-signature", shorten)
     app.connect("autodoc-process-docstring", plain_docstring)
