@@ -24,6 +24,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from minillm.kernels import dispatch
+from minillm.kernels.compiling import Launch
 
 LANES, SECTOR = 32, 32  # lanes of a warp; bytes of a sector
 
@@ -34,14 +35,18 @@ class BadAccess(ValueError):
 
 @dataclass
 class Traffic:
-    """What launches moved, in bytes; `programs` counts the programs of all launches."""
+    """What launches moved, in bytes; how many programs ran, with how many atomic additions.
+
+    `launches` are the launches themselves, for `compiling.compile_for`.
+    """
 
     loaded: int = 0
     stored: int = 0
     distinct: int = 0
     sectors: int = 0
+    atomics: int = 0
     programs: int = 0
-    launches: int = 0
+    launches: list["Launch"] = field(default_factory=list)
 
     @property
     def requested(self) -> int:
@@ -55,7 +60,7 @@ class Traffic:
 
 
 @dataclass
-class _Launch:
+class _Accesses:
     """The accesses of one launch: addresses, bytes each, and the program they came from."""
 
     extents: list[tuple[int, int]]
@@ -124,7 +129,7 @@ class _Tracer:
     """Stands in for the interpreter's memory operations, and counts before it lets them go on."""
 
     def __init__(self, builder: Any, traffic: Traffic) -> None:
-        self.traffic, self.launch = traffic, _Launch([])
+        self.traffic, self.launch = traffic, _Accesses([])
         self.load, self.store = builder.create_masked_load, builder.create_masked_store
         self.atomic = builder.create_atomic_rmw
 
@@ -147,6 +152,7 @@ class _Tracer:
         traffic.loaded += moved if kind != "writes" else 0
         traffic.stored += moved if kind != "reads" else 0
         traffic.sectors += _sectors(at, wanted)
+        traffic.atomics += int(wanted.sum()) if kind == "atomics" else 0
 
     def patches(self, executor: Any) -> dict[str, Callable[..., Any]]:
         """What to put in the interpreter's places."""
@@ -168,7 +174,8 @@ class _Tracer:
 
         def __call__(grid, *args, **kwargs):
             tensors = [a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)]
-            tracer.launch = _Launch([_extent(x) for x in tensors])
+            tracer.launch = _Accesses([_extent(x) for x in tensors])
+            tracer.traffic.launches.append(Launch.of(grid.fn, grid.arg_names, args, kwargs))
             result = call(grid, *args, **kwargs)
             tracer.finish(grid.grid)
             return result
@@ -181,7 +188,6 @@ class _Tracer:
     def finish(self, grid: Any) -> None:
         """Add up what needs the whole launch, and look for races."""
         launch, traffic = self.launch, self.traffic
-        traffic.launches += 1
         if not callable(grid):
             traffic.programs += int(np.prod(grid))
         for accesses in (launch.reads + launch.atomics, launch.writes + launch.atomics):
