@@ -133,8 +133,8 @@ class _Tracer:
         self.load, self.store = builder.create_masked_load, builder.create_masked_store
         self.atomic = builder.create_atomic_rmw
 
-    def note(self, builder: Any, pointers: Any, mask: Any, kind: str) -> None:
-        """Count an access; take out of `mask` the lanes that would leave the tensors."""
+    def note(self, builder: Any, pointers: Any, mask: Any, kind: str) -> Any:
+        """Count an access; return the mask without the lanes that would leave the tensors."""
         at, size = pointers.data.astype(np.int64), pointers.get_element_ty().primitive_bitwidth // 8
         wanted = np.broadcast_to(mask.data, at.shape).astype(bool)
         fits = self.launch.inside(at, size)
@@ -146,13 +146,13 @@ class _Tracer:
                 "tensors: is a mask missing, or one too wide?"
             )
         wanted = wanted & fits
-        mask.data = wanted if mask.data.shape == at.shape else mask.data
         getattr(self.launch, kind).append((at[wanted], size, program))
         moved, traffic = int(wanted.sum()) * size, self.traffic
         traffic.loaded += moved if kind != "writes" else 0
         traffic.stored += moved if kind != "reads" else 0
         traffic.sectors += _sectors(at, wanted)
         traffic.atomics += int(wanted.sum()) if kind == "atomics" else 0
+        return type(mask)(wanted, mask.dtype)
 
     def patches(self, executor: Any) -> dict[str, Callable[..., Any]]:
         """What to put in the interpreter's places."""
@@ -161,15 +161,15 @@ class _Tracer:
         )  # fmt: skip
 
         def create_masked_load(builder, pointers, mask, *rest):
-            tracer.note(builder, pointers, mask, "reads")
+            mask = tracer.note(builder, pointers, mask, "reads")
             return load(builder, pointers, mask, *rest)
 
         def create_masked_store(builder, pointers, value, mask, *rest):
-            tracer.note(builder, pointers, mask, "writes")
+            mask = tracer.note(builder, pointers, mask, "writes")
             return store(builder, pointers, value, mask, *rest)
 
         def create_atomic_rmw(builder, operation, pointers, value, mask, *rest):
-            tracer.note(builder, pointers, mask, "atomics")
+            mask = tracer.note(builder, pointers, mask, "atomics")
             return atomic(builder, operation, pointers, value, mask, *rest)
 
         def __call__(grid, *args, **kwargs):

@@ -1,0 +1,34 @@
+from otter.test_files import test_case
+
+OK_FORMAT = False
+
+name = "q6_race"
+points = 4
+
+@test_case(points=None, hidden=False)
+def test_no_race(column_sums):
+    import torch
+    from minillm.kernels import dispatch
+    from minillm.kernels.tracing import BadAccess, trace
+
+    def run(*args):
+        try:
+            with trace() as traffic:
+                return (column_sums(*args), traffic)
+        except BadAccess as error:
+            raise AssertionError(f'{error}') from None
+    assert dispatch.INTERPRETED, 'Triton is missing, or was imported before TRITON_INTERPRET was set: restart, then run the cells from the top'
+    torch.manual_seed(0)
+    x = torch.randn(7, 37)
+    out, traffic = run(x)
+    assert out is not None and out.shape == (37,), 'one sum for each of the 37 columns'
+    assert traffic.atomics == 0, 'atomic additions are correct but come in any order: give every column one writer'
+    gap = (out - x.double().sum(0)).abs().max().item()
+    last = (out - x[:-1].double().sum(0)).abs().max().item()
+    assert last > 1e-05, 'the last row is missing: the loop runs over all n rows'
+    first = (out - x[1:].double().sum(0)).abs().max().item()
+    assert first > 1e-05, 'the first row is missing: the loop starts at 0'
+    assert gap == gap and gap < 1e-05, f'the sums are off by {gap:.2g}: does every program cover its own columns, the last ones included?'
+    assert traffic.programs >= 3, 'one program does all the work: with blocks of 16 columns, 37 columns take three'
+    assert traffic.loaded <= 4 * x.numel(), 'each number of x is read once; yours loads more'
+
