@@ -8,7 +8,7 @@ points = 2
 @test_case(points=None, hidden=False)
 def test_lengths(n_context, n_tokens):
     from minillm.data.blank_infilling import BlankTokens, blank_out
-    one = blank_out(list(range(20)), [(3, 6), (10, 11), (14, 18)], BlankTokens(90, 91, 92), order=[1, 2, 0])
+    one = blank_out(list(range(20)), [(3, 6), (10, 11), (14, 18)], BlankTokens(90, 91, 92), order=[1, 0, 2])
     assert n_context != 12, 'that is the text without the spans; each hole keeps one mask token'
     assert n_context != 14, '14 to 17 are four places, 3 to 5 three, 10 one: eight in all'
     assert n_context == one.context, '20 tokens, eight gone, and one mask for each of three holes'
@@ -20,7 +20,7 @@ def test_lengths(n_context, n_tokens):
 @test_case(points=None, hidden=False)
 def test_targets(n_targets):
     from minillm.data.blank_infilling import BlankTokens, blank_out
-    one = blank_out(list(range(20)), [(3, 6), (10, 11), (14, 18)], BlankTokens(90, 91, 92), order=[1, 2, 0])
+    one = blank_out(list(range(20)), [(3, 6), (10, 11), (14, 18)], BlankTokens(90, 91, 92), order=[1, 0, 2])
     assert n_targets != 8, 'the end token of each span is predicted too'
     assert n_targets != 26, 'only part B is predicted: part A is given'
     assert n_targets == int((one.targets >= 0).sum()), 'the tokens of the spans, and an end token for each'
@@ -28,14 +28,16 @@ def test_targets(n_targets):
 @test_case(points=None, hidden=False)
 def test_last_position(last_position):
     from minillm.data.blank_infilling import BlankTokens, blank_out
-    one = blank_out(list(range(20)), [(3, 6), (10, 11), (14, 18)], BlankTokens(90, 91, 92), order=[1, 2, 0])
+    one = blank_out(list(range(20)), [(3, 6), (10, 11), (14, 18)], BlankTokens(90, 91, 92), order=[1, 0, 2])
     given = tuple(last_position) if isinstance(last_position, (tuple, list)) else None
-    assert given is not None and len(given) == 2, 'give two numbers: (place in the text, place in the block)'
-    assert given != (4, 3), 'the place in the text comes first'
-    assert given[0] != 25, 'part B does not count on behind the text: all its tokens stand at their hole'
-    assert given[0] != 5, 'all tokens of a span share the place of their hole, which is where the span began'
-    assert given[0] not in (14, 10, 12), 'the span written last is the first of the text'
-    assert given[1] != 3, 'the start token has block position 1, so the third token of the span has one more'
+    assert given is not None and len(given) == 2, 'give two numbers: (place in part A, place in the block)'
+    assert given != (5, 12), 'the place in part A comes first'
+    assert given[0] not in (25, 26), 'part B does not count on behind the text: all its tokens stand at their hole'
+    assert given[0] != 17, 'all tokens of a span share the place of their hole'
+    assert given[0] != 14, 'the span began at place 14 of the text, but places are counted in part A, where earlier spans take one place each'
+    assert given[0] != 10, 'each of the two holes before this one keeps its mask: four tokens went, two masks came'
+    assert given[0] not in (3, 8), 'the span written last is the third of the text'
+    assert given[1] != 4, 'the start token has block position 1, so the fourth token of the span has one more'
     assert given[1] != 11, 'block positions start anew in every span'
-    assert given == tuple(one.positions[:, -1].tolist()), 'the place of the hole in part A, then the place in the span'
+    assert given == tuple(one.positions[:, -1].tolist()), 'the place of the last hole in part A (14, less what earlier holes saved), then the place in the span (1 is the start token)'
 

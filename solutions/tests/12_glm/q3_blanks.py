@@ -26,14 +26,26 @@ def test_the_example_of_the_paper(cut):
     assert inner[5:] == [1, 2, 3, 1, 2], f"part B's block positions are {inner[5:]}: 1, 2, 3, … anew in each span"
 
 @test_case(points=None, hidden=False)
-def test_places_after_a_long_span(cut):
-    text = list(range(20))
+def test_three_spans(cut):
+    text = list(range(30, 50))
     given = list(text)
-    tokens, targets, places, inner = cut(given, [(1, 6), (8, 10)], [0, 1], 70, 71, 72)
+    out = cut(given, [(0, 3), (5, 6), (9, 13)], [2, 0, 1], 70, 71, 72)
     assert given == text, 'your function changed its input: build new lists'
-    assert list(places[15:]) != [1] * 6 + [8] * 3, 'the second hole is not where its span began in the text: five tokens before it became one'
-    assert list(places[15:]) == [1] * 6 + [4] * 3, f'holes at 1 and 4 of part A, and not {sorted(set(places[15:]))}'
+    tokens, targets, places, inner = (list(part) for part in out)
     assert len(tokens) == len(targets) == len(places) == len(inner), 'the four lists must have one length'
+    part_a = [70, 33, 34, 70, 36, 37, 38, 70, *range(43, 50)]
+    assert tokens[:15] == part_a, f'part A is {tokens[:15]}, and not {part_a}'
+    assert tokens[15:] != [71, 35, 71, 39, 40, 41, 42, 71, 30, 31, 32], 'order [2, 0, 1]: span 2 is written first, then span 0; it does not say where each span goes'
+    assert tokens[15:] != [71, 39, 40, 41, 42, 71, 35, 71, 30, 31, 32], '`order` is not merely the text turned round'
+    part_b = [71, 39, 40, 41, 42, 71, 30, 31, 32, 71, 35]
+    assert tokens[15:] == part_b, f'part B is {tokens[15:]}, and not {part_b}'
+    ahead = [39, 40, 41, 42, 72, 30, 31, 32, 72, 35, 72]
+    assert targets == [None] * 15 + ahead, f'the targets are {targets}: None in part A, then {ahead}'
+    assert places[:15] == list(range(15)), f"part A's places are {places[:15]}: 0 to 14, however long the spans were"
+    assert places[15:] != [9] * 5 + [0] * 4 + [5] * 2, 'a hole is not where its span began in the text: spans before it take one place each'
+    assert places[15:] == [7] * 5 + [0] * 4 + [3] * 2, f"the holes stand at 0, 3 and 7 of part A; part B's places are {places[15:]}"
+    counts = [1, 2, 3, 4, 5, 1, 2, 3, 4, 1, 2]
+    assert inner == [0] * 15 + counts, f'block positions {inner}: 0 in part A, then {counts}'
 
 @test_case(points=None, hidden=True)
 def test_against_the_library(cut):

@@ -26,6 +26,7 @@ def test_what_predict_is_told(fill):
         assert places[4:] != list(range(4, 4 + n)) or n == 0, f'call {i + 1}: part B counts on behind the text'
         assert places[4:] == [1] * n, f'call {i + 1}: part B stands at {places[4:]}; all its tokens stand at the hole, 1'
         assert inner == [0] * 4 + list(range(1, n + 1)), f'call {i + 1}: block positions {inner}: 0 in part A, then 1 for the start token, 2, 3, …'
+    span = list(span)
     assert 99 not in span, 'the end token is no part of the span'
     assert 71 not in span, 'the start token is no part of the span'
     assert span == [31, 32, 33], f'the model said 31, 32, 33, end, and the span is {span}'
@@ -37,8 +38,10 @@ def test_the_limit(fill):
     def predict(tokens, places, inner, context):
         count.append(1)
         return 40 + len(count)
-    assert fill(predict, [5, 70], 1, 71, 99, 3) == [41, 42, 43], 'without an end token the span has `limit` tokens'
-    assert fill(lambda *_: 99, [70, 5], 0, 71, 99, 3) == [], 'a model that says end at once leaves the hole empty'
+    span = list(fill(predict, [5, 70], 1, 71, 99, 3))
+    assert span == [41, 42, 43], f'without an end token the span has `limit` tokens, here 3, and yours is {span}'
+    assert len(count) == 3, f'predict was called {len(count)} times for a limit of 3: stop when the span is full'
+    assert list(fill(lambda *_: 99, [70, 5], 0, 71, 99, 3)) == [], 'a model that says end at once leaves the hole empty'
 
 @test_case(points=None, hidden=False)
 def test_on_a_model(fill):
@@ -60,6 +63,6 @@ def test_on_a_model(fill):
     for text in ([3, 30, 7, 9, 11], [30, 4, 4, 8, 1, 2], [9, 8, 7, 6, 5, 30]):
         hole = text.index(30)
         right = fill_blanks(model, text, BlankTokens(30, 31, 32), max_new_tokens=6)[0]
-        out = fill(predict, list(text), hole, 31, 32, 6)
+        out = list(fill(predict, list(text), hole, 31, 32, 6))
         assert out == right, f'for {text} the library fills {right}, and yours {out}'
 

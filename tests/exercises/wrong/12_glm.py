@@ -5,7 +5,7 @@ import torch
 # ------------------------------------------------------------------------------- q1: the numbers
 
 
-def _q1(n_context=15, n_tokens=26, n_targets=11, last_position=(3, 4)):
+def _q1(n_context=15, n_tokens=26, n_targets=11, last_position=(12, 5)):
     return {
         "n_context": n_context,
         "n_tokens": n_tokens,
@@ -43,27 +43,43 @@ def q1_all_are_targets():
 
 
 def q1_counts_on():
-    return _q1(last_position=(25, 4))
+    return _q1(last_position=(25, 5))
 
 
 def q1_place_of_the_token():
-    return _q1(last_position=(5, 4))
+    return _q1(last_position=(17, 5))
 
 
-def q1_last_span_of_the_text():
+def q1_place_of_the_text():
+    return _q1(last_position=(14, 5))
+
+
+def q1_holes_take_no_place():
     return _q1(last_position=(10, 5))
 
 
+def q1_one_place_off():
+    return _q1(last_position=(13, 5))
+
+
+def q1_first_span_of_the_text():
+    return _q1(last_position=(3, 4))
+
+
+def q1_second_span_of_the_text():
+    return _q1(last_position=(8, 5))
+
+
 def q1_block_from_zero():
-    return _q1(last_position=(3, 3))
+    return _q1(last_position=(12, 4))
 
 
 def q1_block_goes_on():
-    return _q1(last_position=(3, 11))
+    return _q1(last_position=(12, 11))
 
 
 def q1_swapped():
-    return _q1(last_position=(4, 3))
+    return _q1(last_position=(5, 12))
 
 
 def q1_one_number():
@@ -158,6 +174,7 @@ def _cut(text, spans, order, mask, start, end, **change):
     if not change.get("no_rest"):
         tokens += text[last:]
     n = len(tokens)
+    order = [order.index(i) for i in range(len(order))] if change.get("inverse") else order
     targets, places, inner, count = [None] * n, list(range(n)), [0] * n, 0
     for i in range(len(spans)) if change.get("no_order") else order:
         span = text[spans[i][0] : spans[i][1]]
@@ -196,6 +213,36 @@ q3_block_from_zero = _with(from_zero=1)
 q3_counts_on = _with(counts_on=1)
 q3_part_a_is_predicted = _with(targets_in_a=1)
 q3_rest_forgotten = _with(no_rest=1)
+q3_order_read_as_its_inverse = _with(inverse=1)
+
+
+def q3_part_a_has_places_of_the_text(text, spans, order, mask, start, end):
+    tokens, targets, places, inner = _cut(text, spans, order, mask, start, end)
+    old, last = [], 0
+    for a, b in spans:
+        old += range(last, a + 1)
+        last = b
+    old += range(last, len(text))
+    return tokens, targets, old + places[len(old) :], inner
+
+
+def q3_last_span_first(text, spans, order, mask, start, end):
+    turned = order if order == sorted(order) else sorted(order, reverse=True)
+    return _cut(text, spans, turned, mask, start, end)
+
+
+def q3_the_small_example_and_zeros(text, spans, order, mask, start, end):
+    out = _cut(text, spans, order, mask, start, end)
+    return (
+        out if len(text) < 20 else ([0] * len(out[0]), [0] * len(out[0]), out[2], [0] * len(out[0]))
+    )
+
+
+def q3_the_example_by_heart(text, spans, order, mask, start, end):
+    n = 26
+    if len(text) == 6:
+        return _cut(text, spans, order, mask, start, end)
+    return [0] * n, [0] * n, [*range(15), *[7] * 5, *[0] * 4, *[3] * 2], [0] * n
 
 
 def q3_changes_its_input(text, spans, order, mask, start, end):
@@ -251,6 +298,10 @@ q4_block_from_zero = _filler(from_zero=1)
 q4_keeps_the_end = _filler(keeps_end=1)
 q4_keeps_the_start = _filler(keeps_start=1)
 q4_never_ends = _filler(never_ends=1)
+
+
+def q4_one_call_too_many(predict, text, hole, start, end, limit):
+    return _fill(predict, text, hole, start, end, limit + 1)[:limit]
 
 
 def q4_nothing_is_context(predict, text, hole, start, end, limit):
@@ -331,6 +382,46 @@ def q5_last_token_forgotten(run, tokens, context):
 
 def q5_always_to_nine(run, tokens, context):
     return _leaks(run, tokens, context, change=lambda token: 9)
+
+
+def _always_to(value):
+    def wrong(run, tokens, context):
+        return _leaks(run, tokens, context, change=lambda token: value)
+
+    return wrong
+
+
+q5_always_to_zero = _always_to(0)
+q5_always_to_one = _always_to(1)
+q5_always_to_three = _always_to(3)
+q5_always_to_four = _always_to(4)
+q5_always_to_six = _always_to(6)
+q5_always_to_seven = _always_to(7)
+q5_always_to_eight = _always_to(8)
+
+
+def q5_context_is_three(run, tokens, context):
+    return _leaks(run, tokens, 3)
+
+
+def q5_last_number_only(run, tokens, context):
+    return _leaks(run, tokens, context, moved=lambda a, b: a[:, -1] != b[:, -1])
+
+
+def q5_sum_of_the_numbers(run, tokens, context):
+    return _leaks(run, tokens, context, moved=lambda a, b: a.sum(-1) != b.sum(-1))
+
+
+def q5_an_id_that_does_not_exist(run, tokens, context):
+    return _leaks(run, tokens, context, change=lambda token: token + 1)
+
+
+def q5_pairs_of_tensors(run, tokens, context):
+    return {(torch.tensor(i), torch.tensor(j)) for i, j in _leaks(run, tokens, context)}
+
+
+def q5_only_part_a_may_leak(run, tokens, context):
+    return _leaks(run, tokens, context, allowed=lambda i, j: not i < context <= j)
 
 
 def q5_a_list(run, tokens, context):
