@@ -39,6 +39,8 @@ def show(obj: object) -> Source:
     jaxtyping shapes included. Raises `TypeError` for an object that has no Python source.
     """
     target = inspect.unwrap(obj) if callable(obj) else obj
+    if not _has_name(target) and inspect.isfunction(getattr(target, "fn", None)):
+        target = target.fn  # a Triton kernel, compiled or interpreted
     if isinstance(target, (staticmethod, classmethod, property)):
         target = target.fget if isinstance(target, property) else target.__func__
     if not _has_name(target):

@@ -58,3 +58,10 @@ def test_instances_are_refused_with_the_way_out(thing):
 def test_built_ins_have_no_source(thing):
     with pytest.raises(TypeError, match=r"no Python source"):
         show(thing)
+
+
+def test_a_triton_kernel_shows_the_function_it_was_made_from():
+    from minillm.kernels.tiles import take
+
+    assert "def take(" in show(take).text
+    assert show(take).name == "minillm.kernels.tiles.take"
