@@ -53,10 +53,11 @@ def test_calibrated(calibrated):
 
         def __init__(self):
             super().__init__()
-            p = torch.full((6, 6), 0.02, dtype=torch.float64)
-            p[1, [2, 3, 4]] = torch.tensor([0.6, 0.25, 0.1], dtype=torch.float64)
-            p[5, [2, 3, 4]] = torch.tensor([0.8, 0.1, 0.05], dtype=torch.float64)
-            self.register_buffer('logits', (p / p.sum(-1, keepdim=True)).log())
+            p = torch.full((8, 8), 1 / 8, dtype=torch.float64)
+            for row, likely in {1: (0.6, 0.25, 0.1), 5: (0.8, 0.1, 0.05), 6: (0.6, 0.02, 0.1), 7: (0.4, 0.005, 0.09)}.items():
+                p[row] = (1 - sum(likely)) / 5
+                p[row, 2:5] = torch.tensor(likely, dtype=torch.float64)
+            self.register_buffer('logits', p.log())
 
         def forward(self, tokens):
             return self.logits[tokens]
@@ -66,6 +67,13 @@ def test_calibrated(calibrated):
     assert place != 0, 'choice 0 is the likeliest behind the question, and likelier still behind the neutral one: take that off'
     assert place == 1, 'ratios count: 0.60/0.80, 0.25/0.10 and 0.10/0.05; the second is the largest. Subtract logarithms, score behind the question minus score behind `neutral`'
     assert calibrated(Table(), [5], [1], [[2], [3], [4]]) == 0, 'with the two contexts exchanged choice 0 gains most: which of them is `context`?'
+    place, said = (calibrated(Table(), [6], [7], [[2], [3], [4]]), '0.60/0.40, 0.02/0.005 and 0.10/0.09: the second is the largest')
+    assert place != 0, f'{said}. 0.60 - 0.40 is the largest difference of *probabilities*, but ratios count: subtract logarithms, and all of the neutral one, not a part'
+    assert place != 2, f'{said}. Subtract one score from the other; a score divided by a score is no ratio of probabilities'
+    assert place == 1, f'{said}. Subtract the score behind `neutral` from that behind the question'
+    assert calibrated(Table(), [6], [7], [[2], [4], [3]]) == 2, f'the same choices in another order; {said}, and now it stands last'
+    place = calibrated(Table(), [6], [7], [[2], [3, 2, 2, 2]])
+    assert place == 1, 'a choice of four tokens, four times as likely behind the question, against one of one token, 1.5 times as likely: take no mean over tokens, neither score is divided by a length'
 
 @test_case(points=None, hidden=False)
 def test_everything_adds_up(score):

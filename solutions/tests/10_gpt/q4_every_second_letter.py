@@ -11,7 +11,11 @@ def test_what_it_teaches(training_loss):
     windows = torch.arange(6)[None] + torch.tensor([[0], [2]])
 
     def sure_of(step):
-        return lambda tokens: 100.0 * torch.nn.functional.one_hot((tokens + step) % 16, 16).float()
+
+        def model(tokens):
+            assert tokens.shape == (2, 5), f'windows of t + 1 = 6 tokens: the model reads t = 5 of each, those that have a target in the window; it was given {tuple(tokens.shape)}'
+            return 100.0 * torch.nn.functional.one_hot((tokens + step) % 16, 16).float()
+        return model
     assert not float(training_loss(sure_of(2), windows)) < 1, 'a model that leaves out every second token gets a perfect loss: inputs and targets are shifted twice'
     assert not float(training_loss(sure_of(0), windows)) < 1, 'a model that copies what it has just read gets a perfect loss: the targets must be one token later than the inputs'
     assert not float(training_loss(sure_of(-1), windows)) < 1, 'a model that predicts the token before gets a perfect loss: the shift has the wrong direction'

@@ -94,6 +94,10 @@ def q1_loss_of_a_smaller_vocabulary():
     return _q1(first_loss=math.log(4200))
 
 
+def q1_loss_cut_instead_of_rounded():
+    return _q1(first_loss=8.51)
+
+
 def q1_off_by_something_odd():
     return _q1(n_parameters=_RIGHT - 12_160)
 
@@ -351,6 +355,42 @@ def q3_differences_of_probabilities():
     return _q3(calibrated=calibrated)
 
 
+def q3_largest_difference_of_probabilities():
+    def calibrated(model, context, neutral, choices):
+        a, b = (_sums(model, text, choices).exp() for text in (context, neutral))
+        return int((a - b).argmax())
+
+    return _q3(calibrated=calibrated)
+
+
+def q3_smallest_ratio_of_scores():
+    def calibrated(model, context, neutral, choices):
+        a, b = (_sums(model, text, choices) for text in (context, neutral))
+        return int((a / b).argmin())
+
+    return _q3(calibrated=calibrated)
+
+
+def q3_largest_ratio_of_scores():
+    def calibrated(model, context, neutral, choices):
+        a, b = (_sums(model, text, choices) for text in (context, neutral))
+        return int((a / b).argmax())
+
+    return _q3(calibrated=calibrated)
+
+
+def q3_half_the_correction():
+    return _q3(calibrated=_pick(_sums, sign=-0.5))
+
+
+def q3_correction_by_the_mean():
+    return _q3(calibrated=_pick(lambda m, c, choices: _sums(m, c, choices, mean=True)))
+
+
+def q3_typed_in():
+    return _q3(calibrated=lambda model, context, neutral, choices: 1 if context == [1] else 0)
+
+
 # --------------------------------------------------------------- q4: every second letter
 
 
@@ -393,6 +433,10 @@ def q4_reads_one_token_too_many(model, windows):
     logits = model(windows)
     n = min(logits.shape[1], windows.shape[1] - 1)
     return F.cross_entropy(logits[:, :n].flatten(0, 1), windows[:, 1 : n + 1].flatten())
+
+
+def q4_reads_the_whole_window(model, windows):
+    return F.cross_entropy(model(windows).flatten(0, 1), windows[:, 1:].flatten())
 
 
 def q4_sum(model, windows):
@@ -438,8 +482,8 @@ def _q5(
     grow=lambda model, tokens: (lambda x, start: (x.std() / start.std()).item())(
         *_grow(model, tokens)
     ),
-    growth_before=6.2,
-    growth_after=1.21,
+    growth_before=6.6188,
+    growth_after=1.2006,
 ):
     return {
         "scale_residual_": scale,
@@ -543,15 +587,23 @@ def q5_growth_of_the_last_block_alone():
 
 
 def q5_measured_the_same_twice():
-    return _q5(growth_after=6.2)
+    return _q5(growth_after=6.6188)
 
 
 def q5_measured_the_wrong_way_round():
-    return _q5(growth_before=1.21, growth_after=6.2)
+    return _q5(growth_before=1.2006, growth_after=6.6188)
 
 
 def q5_measured_variances():
-    return _q5(growth_before=40.0, growth_after=1.47)
+    return _q5(growth_before=43.81, growth_after=1.4414)
+
+
+def q5_measured_on_other_tokens():
+    return _q5(growth_before=7.89, growth_after=1.51)
+
+
+def q5_typed_in_roughly():
+    return _q5(growth_before=6.3, growth_after=1.2)
 
 
 def q5_without_no_grad():
@@ -564,7 +616,7 @@ def q5_without_no_grad():
 
 
 def q5_measured_after_scaling_twice():
-    return _q5(growth_after=1.01)
+    return _q5(growth_after=1.0024)
 
 
 # ----------------------------------------------------------------------- q6: cached greedy
@@ -679,6 +731,10 @@ def q6_samples(model, tokens, n):
 
 def q6_calls_the_library(model, tokens, n):
     return generate(model, tokens, max_new_tokens=n) if n else tokens
+
+
+def q6_calls_the_library_for_any_n(model, tokens, n):
+    return generate(model, tokens, max_new_tokens=n)
 
 
 def q6_one_token_for_none(model, tokens, n):
