@@ -36,6 +36,7 @@ class Launch:
     """A kernel and the types it was launched with; what is constant is part of the code.
 
     `divisible` names the arguments known to be multiples of 16, which makes wide loads possible.
+    `stages` is how many steps of a loop are loaded ahead, each into shared memory of its own.
     """
 
     module: str
@@ -44,6 +45,7 @@ class Launch:
     constants: Mapping[str, Any]
     divisible: tuple[str, ...] = ()
     warps: int = 4
+    stages: int = 3
 
     @classmethod
     def of(cls, fn: Any, names: list[str], args: tuple, kwargs: Mapping[str, Any]) -> "Launch":
@@ -61,8 +63,8 @@ class Launch:
             at = value.data_ptr() if isinstance(value, Tensor) else value
             if isinstance(at, int) and at % 16 == 0:
                 divisible.append(name)
-        warps = int(kwargs.get("num_warps", 4))
-        return cls(fn.__module__, fn.__name__, signature, constants, tuple(divisible), warps)
+        options = int(kwargs.get("num_warps", cls.warps)), int(kwargs.get("num_stages", cls.stages))
+        return cls(fn.__module__, fn.__name__, signature, constants, tuple(divisible), *options)
 
     def retyped(self, old: str, new: str) -> "Launch":
         """The same launch with pointers to another type: `retyped("fp32", "bf16")`."""
@@ -142,8 +144,9 @@ def _compiled(launch: Launch, capability: int) -> Compiled:
     attrs = {(places[name],): [["tt.divisibility", 16]] for name in launch.divisible}
     source = ASTSource(kernel, dict(launch.signature), dict(launch.constants), attrs)
     target = GPUTarget("cuda", capability, 32)
+    options = {"num_warps": launch.warps, "num_stages": launch.stages}
     try:
-        built = triton.compile(source, target=target, options={"num_warps": launch.warps})
+        built = triton.compile(source, target=target, options=options)
     except Exception as error:
         cause = str(error.__cause__ or error).strip() or type(error).__name__
         return Compiled(launch.kernel, error=cause.splitlines()[-1][:200])

@@ -21,6 +21,10 @@ from minillm.kernels.tiles import keep, place, take, visible
 from minillm.nn.attention import check_qkv
 from minillm.nn.ops import torch_attention
 
+# (queries, keys) of a tile by the width of a head, forward and backward: what the registers and the
+# shared memory of an A100 hold, as `kernels.compiling` shows; float32 takes twice the room
+TILES = {64: ((128, 64), (128, 64)), 128: ((128, 64), (64, 64)), 256: ((64, 32), (32, 32))}
+TILES_32 = {64: ((32, 32), (32, 32)), 128: ((32, 32), (16, 16)), 256: ((16, 16), (16, 16))}
 LOG2E = math.log2(math.e)
 
 
@@ -105,8 +109,8 @@ class _Flash(torch.autograd.Function):
         b, h, t, p = q.shape
         out = torch.empty(b, t, h, p, dtype=q.dtype, device=q.device).transpose(1, 2)
         lse = torch.empty(b, h, t, dtype=torch.float32, device=q.device)
-        ctx.options = _options(q, k, starts, longest, causal, window, scale, tile)
-        grid, numbers, kinds = ctx.options
+        ctx.options = (longest, causal, window, scale, tile)
+        grid, numbers, kinds = _options(q, k, starts, *ctx.options)
         if q.numel():
             strides = [*_strides(q, starts), *_strides(k, starts), *_strides(v, starts)]
             rows = (0 if starts else lse.stride(0), lse.stride(1))
@@ -128,7 +132,7 @@ class _Flash(torch.autograd.Function):
             torch.empty_like(out),
             *(torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (k, k)),
         )
-        grid, numbers, kinds = ctx.options
+        grid, numbers, kinds = _options(q, k, starts, *ctx.options, backward=True)
         if not q.numel() or not k.numel():
             return dq.zero_(), dk.zero_(), dv.zero_(), *[None] * 6
         h, g = q.shape[1], k.shape[1]
@@ -153,11 +157,12 @@ def _pointers(starts: object, q: Tensor) -> tuple[Tensor, Tensor]:
     return tuple(starts) if starts else (q, q)
 
 
-def _options(q, k, starts, longest, causal, window, scale, tile):
+def _options(q, k, starts, longest, causal, window, scale, tile, backward=False):
     """Grid by tile and heads, the numbers a kernel takes, and its constants."""
     (b, h, t, p), (_, g, s, _) = q.shape, k.shape
-    M, N = tile or ((128, 64) if q.dtype != torch.float32 else (32, 32))
     P = max(power_of_two(p), 16)
+    usual = TILES_32 if q.dtype == torch.float32 else TILES
+    M, N = tile or usual[min(max(P, 64), 256)][backward]
     sequences = len(starts[0]) - 1 if starts else b
     most = longest or (t, s)
     sizes = {"M": -(-most[0] // M), "N": -(-most[1] // N)}
