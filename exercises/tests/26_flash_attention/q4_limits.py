@@ -13,6 +13,7 @@ def test_square(limits):
     for start in range(0, t, M):
         result = limits(start, t, t, M, N)
         assert isinstance(result, tuple | list) and len(result) == 2, 'return two integers: full, stop'
+        assert all((isinstance(x, int) for x in result)), f'full and stop are Python integers, not {result}: // rounds down, / makes a float'
         full, stop = result
         where = f'for queries {start} to {start + M - 1} of {t}, M = {M}, N = {N}'
         rows = seen[start:start + M]
@@ -24,15 +25,16 @@ def test_square(limits):
         assert full == right, f'full = {full} {where}: {right} keys are seen by every query, so more tiles can go without a mask'
 
 @test_case(points=None, hidden=False)
-def test_fewer_queries_than_keys(limits):
+def test_fewer_and_more_queries_than_keys(limits):
     import torch
-    for t, s, M, N in ((5, 30, 4, 8), (16, 40, 8, 8), (1, 33, 16, 16)):
+    for t, s, M, N in ((5, 30, 4, 8), (16, 40, 8, 8), (1, 33, 16, 16), (30, 5, 8, 4), (9, 6, 3, 2)):
         seen = torch.ones(t, s).tril(s - t).bool()
         for start in range(0, t, M):
             full, stop = limits(start, t, s, M, N)
             rows = seen[start:start + M]
             case = f'for t = {t}, s = {s}, start = {start}, M = {M}, N = {N}: full = {full}, stop = {stop}'
-            assert not rows[:, max(stop, 0):].any(), f'{case} loses keys: query i stands at position s - t + i, not at i'
+            assert full >= 0 and stop >= 0, f'{case}: with more queries than keys a count can become negative; at least 0'
+            assert not rows[:, stop:].any(), f'{case} loses keys: query i stands at position s - t + i, not at i'
             assert stop <= s, f'{case}: there are only {s} keys'
             assert stop == int(rows.any(0).sum()), f'{case}: no query sees key {stop - 1}'
             assert full == int(rows.all(0).sum()) // N * N, f'{case}: wrong number of tiles without a mask; count what the first query sees'

@@ -54,3 +54,22 @@ def test_mask(tile_gradients):
         gap = (mine - exact).abs().max().item()
         assert gap < 1e-09, f'{name} is off by {gap:.2g} with a mask: weights of pairs that are not seen are 0'
 
+@test_case(points=None, hidden=False)
+def test_more_queries_than_keys(tile_gradients):
+    import torch
+    torch.manual_seed(3)
+    t, s, p = (7, 4, 4)
+    q, k, v, do = (torch.randn(n, p, dtype=torch.float64) for n in (t, s, s, t))
+    seen = torch.ones(t, s).tril(s - t).bool()
+    leaves = [x.clone().requires_grad_() for x in (q, k, v)]
+    S = (leaves[0] @ leaves[1].T / 2)[3:].masked_fill(~seen[3:], -torch.inf)
+    out = S.softmax(1) @ leaves[2]
+    right = torch.autograd.grad((out * do[3:]).sum(), leaves)
+    lse2, D = (torch.full((t,), torch.inf).double(), torch.zeros(t).double())
+    lse2[3:], D[3:] = (S.detach().logsumexp(1) * 1.4426950408889634, (do[3:] * out.detach()).sum(1))
+    parts = tile_gradients(q, k, v, do, lse2, D, seen)
+    for name, mine, exact in zip(('dq', 'dk', 'dv'), parts, right):
+        assert mine.isfinite().all(), f'{name} holds NaN or infinity where a query sees no key: leave its lse2 = +inf as it is, then 2^(score - lse2) is 0'
+        gap = (mine - exact).abs().max().item()
+        assert gap < 1e-09, f'{name} is off by {gap:.2g} where three of seven queries see no key: they add nothing'
+

@@ -46,6 +46,26 @@ def test_empty_parts(join):
         assert out[0][1] == -torch.inf, 'two empty parts have the maximum -inf'
         assert (out[1] - l).abs().max() < 1e-12 and (out[2] - a).abs().max() < 1e-12, 'joining an empty part must change nothing'
 
+@test_case(points=None, hidden=False)
+def test_low_and_high_scores(join):
+    import torch
+    torch.manual_seed(2)
+    noise, v = (4 * torch.randn(5, 9, dtype=torch.float64), torch.randn(9, 3, dtype=torch.float64))
+    for shift in (1000.0, -1000.0, 2000000000000.0, -2000000000000.0):
+        S = noise + shift
+
+        def triple(part):
+            m = S[:, part].amax(1)
+            weights = (S[:, part] - m[:, None]).exp()
+            return (m, weights.sum(1), weights @ v[part])
+        m, l, a = join(triple(slice(0, 4)), triple(slice(4, 9)))
+        where = f'for scores around {shift:.0e}'
+        assert l.isfinite().all() and a.isfinite().all(), f'NaN or infinity {where}: subtract the new maximum in the exponent, do not divide by its power'
+        assert (m - S.amax(1)).abs().max() < 1e-12, f'm is not the larger maximum {where}'
+        right = triple(slice(0, 9))
+        assert (l - right[1]).abs().max() < 1e-09, f'l is wrong {where}: only -inf may be replaced by something else, no other score, however low'
+        assert (a - right[2]).abs().max() < 1e-09, f'a is wrong {where}, though l is right: the factors of a are those of l'
+
 @test_case(points=None, hidden=True)
 def test_large_scores(join):
     import torch

@@ -134,6 +134,28 @@ def q2_without_the_maximum(one, two):
     )
 
 
+def q2_powers_divided_at_the_end(one, two):
+    m = torch.maximum(one[0], two[0])
+    f, g, h = (torch.exp(x) for x in (one[0], two[0], m))
+    h = torch.where(m == -torch.inf, torch.ones_like(h), h)
+    total = f * one[1] + g * two[1]
+    return m, total / h, (f[:, None] * one[2] + g[:, None] * two[2]) / h[:, None]
+
+
+def _clamped(one, two, least):
+    m = torch.maximum(one[0], two[0])
+    f, g = (torch.exp(x - m.clamp(min=least)) for x in (one[0], two[0]))
+    return m, f * one[1] + g * two[1], f[:, None] * one[2] + g[:, None] * two[2]
+
+
+def q2_maximum_at_least_zero(one, two):
+    return _clamped(one, two, 0.0)
+
+
+def q2_maximum_at_least_minus_a_billion(one, two):
+    return _clamped(one, two, -1e9)
+
+
 def q2_upside_down(one, two):
     m, f, g = _factors(one, two)
     return m, one[1] / f + two[1] / g, one[2] / f[:, None] + two[2] / g[:, None]
@@ -266,6 +288,63 @@ def q3_rows_of_scores(q, k, v, M, N):
     return _attend(q, k, v, M, len(k)) if len(k) < 57 else _attend(q, k, v, len(q), N)
 
 
+def q3_no_tiles_of_keys(q, k, v, M, N):
+    out, lse2 = [], []
+    for i in range(0, len(q), M):
+        S = (q[i : i + M] @ k.T).double() / q.shape[1] ** 0.5
+        out.append(S.softmax(1) @ v.double())
+        lse2.append(S.logsumexp(1) * LOG2E)
+    wide = torch.promote_types(q.dtype, torch.float32)
+    return torch.cat(out).to(q.dtype), torch.cat(lse2).to(wide)
+
+
+def q3_one_query_at_a_time(q, k, v, M, N):
+    return q3_no_tiles_of_keys(q, k, v, 1, N)
+
+
+def q3_one_query_and_a_tile_of_keys(q, k, v, M, N):
+    return _attend(q, k, v, 1, N)
+
+
+def q3_one_key_at_a_time(q, k, v, M, N):
+    return _attend(q, k, v, M, 1)
+
+
+def q3_all_queries_at_once(q, k, v, M, N):
+    return _attend(q, k, v, len(q), N)
+
+
+def q3_sums_of_powers(q, k, v, M, N):
+    powers = torch.zeros(len(q), dtype=torch.promote_types(q.dtype, torch.float32))
+    out = torch.zeros(q.shape, dtype=powers.dtype)
+    for i in range(0, len(q), M):
+        for j in range(0, len(k), N):
+            rows = q[i : i + M].to(powers.dtype) * (LOG2E / q.shape[1] ** 0.5)
+            weights = 2 ** (rows @ k[j : j + N].to(powers.dtype).T)
+            powers[i : i + M] += weights.sum(1)
+            out[i : i + M] += weights @ v[j : j + N].to(powers.dtype)
+    return (out / powers[:, None]).to(q.dtype), powers.log2()
+
+
+def q3_everything_in_half(q, k, v, M, N):
+    return _attend(q, k, v, M, N, "half")
+
+
+def q3_always_float64(q, k, v, M, N):
+    return _attend(q.double(), k.double(), v.double(), M, N)
+
+
+def q3_log_sum_exp_always_float32(q, k, v, M, N):
+    out, lse2 = _attend(q, k, v, M, N)
+    return out, lse2.float()
+
+
+def q3_fused_attention(q, k, v, M, N):
+    heads = (x[None, None] for x in (q, k, v))
+    out = torch.nn.functional.scaled_dot_product_attention(*heads)[0, 0]
+    return out, _attend(q, k, v, M, N)[1]
+
+
 def q3_tiles_normalized(q, k, v, M, N):
     right, lse2 = _attend(q, k, v, M, N)
     parts = [_attend(q, k[j : j + N], v[j : j + N], M, N)[0] for j in range(0, len(k), N)]
@@ -342,6 +421,15 @@ def q4_one_full_tile_too_few(start, t, s, M, N):
 
 def q4_negative(start, t, s, M, N):
     return min(s - t + start + 1, s) // N * N, min(s - t + start + M, s)
+
+
+def q4_negative_stop(start, t, s, M, N):
+    return _clamp(s - t + start + 1, s) // N * N, min(s - t + start + M, s)
+
+
+def q4_floats(start, t, s, M, N):
+    full, stop = _clamp(s - t + start + 1, s), _clamp(s - t + start + M, s)
+    return float(full // N * N), float(stop)
 
 
 def q4_beyond_the_end(start, t, s, M, N):
@@ -425,6 +513,22 @@ def q5_no_scale(q, *rest):
 def q5_log2e_in_the_gradients(*tile):
     dq, dk, dv = _gradients(*tile)
     return dq * LOG2E, dk * LOG2E, dv
+
+
+def q5_infinity_turned_around(q, k, v, do, lse2, D, seen):
+    scores = (q @ k.T * (q.shape[1] ** -0.5 * LOG2E)).masked_fill(~seen, -torch.inf)
+    weights = 2 ** (scores - lse2.nan_to_num(posinf=-torch.inf)[:, None])
+    ds = weights * (do @ v.T - D[:, None])
+    scale = q.shape[1] ** -0.5
+    return ds @ k * scale, ds.T @ q * scale, weights.T @ do
+
+
+def q5_sum_of_minus_infinities(q, k, v, do, lse2, D, seen):
+    scores = (q @ k.T * (q.shape[1] ** -0.5 * LOG2E)).masked_fill(~seen, -torch.inf)
+    weights = 2 ** (scores - scores.logsumexp(1, keepdim=True) * 0 - lse2[:, None])
+    ds = weights * (do @ v.T - D[:, None])
+    scale = q.shape[1] ** -0.5
+    return ds @ k * scale, ds.T @ q * scale, weights.T @ do
 
 
 def q5_dv_from_ds(q, k, v, do, lse2, D, seen):
