@@ -229,7 +229,8 @@ class _EagerBytes(TorchDispatchMode):
         out = func(*args, **(kwargs or {}))
         name = func.name().split("::")[1].split(".")[0]
         if not (func.is_view or name.startswith(("empty", "new_empty", "detach", "_unsafe_view"))):
-            read = {id(x): x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)}
+            inputs = () if "_like" in name or name.startswith("new_") else (args, kwargs)
+            read = {id(x): x for x in tree_leaves(inputs) if isinstance(x, Tensor)}
             wrote = {id(x): x for x in tree_leaves(out) if isinstance(x, Tensor)}
             moved = [_stored_bytes(x) for x in (*read.values(), *wrote.values())]
             self.total += sum(moved)

@@ -191,6 +191,7 @@ def test_eager_operations_read_and_write_in_full():
     assert eager_bytes(lambda: x * row) == (2 * full + line, ["mul"])
     assert eager_bytes(lambda: x * row.expand(6, 100))[0] == 2 * full + line
     assert eager_bytes(lambda: x.sum(-1))[0] == full + 24
+    assert eager_bytes(lambda: torch.ones_like(x)) == (full, ["ones_like"]), "only written"
     assert eager_bytes(lambda: x.reshape(600)[5:]) == (0, []), "views move nothing"
     assert eager_bytes(lambda: x.exp_()) == (2 * full, ["exp_"]), "in place: read and written"
 
