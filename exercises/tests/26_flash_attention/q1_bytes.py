@@ -7,6 +7,7 @@ points = 2
 
 @test_case(points=None, hidden=False)
 def test_four_operations(four_operations):
+    assert isinstance(four_operations, int | float), 'four_operations is not a number yet'
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -32,6 +33,7 @@ def test_four_operations(four_operations):
 
 @test_case(points=None, hidden=False)
 def test_flash(flash):
+    assert isinstance(flash, int | float), 'flash is not a number yet'
     small, lse, tiles = (2 * 1024 * 64, 4 * 1024, range(0, 1024, 128))
     right = sum((2 * 128 * 64 + 2 * 2 * 1024 * 64 + 2 * 128 * 64 + 4 * 128 for _ in tiles))
     assert flash != 4 * small + lse, 'keys and values are read once by *each* of the 8 tiles of queries'
@@ -44,6 +46,7 @@ def test_flash(flash):
 
 @test_case(points=None, hidden=False)
 def test_flash_causal(flash_causal):
+    assert isinstance(flash_causal, int | float), 'flash_causal is not a number yet'
     small, lse = (2 * 1024 * 64, 4 * 1024)
     right = 2 * small + lse
     for first in range(0, 1024, 128):
@@ -58,6 +61,7 @@ def test_flash_causal(flash_causal):
 
 @test_case(points=None, hidden=False)
 def test_kept(kept):
+    assert isinstance(kept, int | float), 'kept is not a number yet'
     import torch
     sizes = [torch.zeros(1024, 64, dtype=torch.float16).nbytes] * 4 + [torch.zeros(1024).nbytes]
     right = sum(sizes)

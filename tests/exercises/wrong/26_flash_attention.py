@@ -1,5 +1,6 @@
 """Wrong answers to exercises/26_flash_attention: mistakes people make, and each must fail."""
 
+import numpy as np
 import torch
 
 from minillm.kernels.dispatch import jit, tl
@@ -569,8 +570,12 @@ def _kernel(
     total = tl.zeros([M], tl.float32)
     acc = tl.zeros([M, P], tl.float32)
     stop = tl.minimum(t, start + M)
-    if SKIP:
+    if SKIP == 1:
         stop = tl.minimum(t, tl.maximum(start, N))
+    if SKIP == 2:
+        stop = tl.minimum(t, start + N)
+    if SKIP == 3:
+        stop = t
     for first in range(0, stop, N):
         keys = first + tl.arange(0, N)
         k, v = take(k_ptr, keys, p, t, p, P), take(v_ptr, keys, p, t, p, P)
@@ -621,6 +626,26 @@ def q6_no_mask(q, k, v, M=16, N=16):
 
 def q6_diagonal_tile_skipped(q, k, v, M=16, N=16):
     return _launch(q, k, v, M, N, skip=True)
+
+
+def q6_stops_after_as_many_keys_as_one_tile(q, k, v, M=16, N=16):
+    return _launch(q, k, v, M, N, skip=2)
+
+
+def q6_skips_nothing(q, k, v, M=16, N=16):
+    return _launch(q, k, v, M, N, skip=3)
+
+
+def q6_by_numpy(q, k, v, M=16, N=16):
+    a, b, c = (x.double().numpy() for x in (q, k, v))
+    weights = np.tril(np.exp(a @ b.T / a.shape[1] ** 0.5))
+    return torch.from_numpy(weights @ c / weights.sum(1, keepdims=True)).float()
+
+
+def q6_elementwise(q, k, v, M=16, N=16):
+    scores = (q[:, None] * k[None]).sum(-1) / q.shape[1] ** 0.5
+    weights = (scores - scores.amax(1, True)).exp().tril()
+    return (weights[:, :, None] * v[None]).sum(1) / weights.sum(1, True)
 
 
 def q6_acc_not_rescaled(q, k, v, M=16, N=16):
