@@ -70,6 +70,14 @@ def q1_blocks():
     return _q1(warps=2)
 
 
+def q1_with_the_weight():
+    return _q1(n_bytes=4 * _TENSOR + 4096 * 2)
+
+
+def q1_one_part():
+    return _q1(warps=5)
+
+
 # ------------------------------------------------------------------------------------ q2: softmax
 
 
@@ -92,7 +100,10 @@ def _softmax(x_ptr, y_ptr, stride, d, BLOCK: tl.constexpr, WRONG: tl.constexpr):
         x = tl.where(inside, x, -float("inf"))
     else:
         x = tl.load(x_ptr + row * stride + columns, inside, -float("inf")).to(tl.float32)
-    e = tl.exp(x) if WRONG == "max" else tl.exp(x - tl.max(x, 0))
+    top = tl.max(x, 0)
+    if WRONG == "positive":
+        top = tl.maximum(top, 0.0)
+    e = tl.exp(x) if WRONG == "max" else tl.exp(x - top)
     total = tl.sum(e, 0)
     if WRONG == "half":
         total = tl.sum(e.to(tl.float16), 0).to(tl.float32)
@@ -127,9 +138,15 @@ q2_load_without_mask = _q2("load")
 q2_store_without_mask = _q2("store")
 q2_stores_with_the_stride_of_x = _q2("out")
 q2_every_program_the_first_row = _q2("rows")
+q2_maximum_at_least_zero = _q2("positive")
 
 
 def q2_pytorch_does_it(x):
+    return x.float().softmax(-1).to(x.dtype)
+
+
+def q2_pytorch_does_it_beside_a_kernel(x):
+    q2_zeros_outside(x)
     return x.float().softmax(-1).to(x.dtype)
 
 
@@ -215,6 +232,33 @@ def q3_pytorch_does_it(x, w, dy, eps):
     return x.grad
 
 
+def q3_pytorch_does_it_beside_a_kernel(x, w, dy, eps):
+    q3_no_weight(x, w, dy, eps)
+    normal = x * (x.square().mean(-1, keepdim=True) + eps).rsqrt()
+    g = w * dy
+    return (g - normal * (normal * g).mean(-1, keepdim=True)) * normal / x
+
+
+@jit
+def _half_norm(x_ptr, w_ptr, dy_ptr, dx_ptr, d, eps, BLOCK: tl.constexpr):
+    row, columns = tl.program_id(0), tl.arange(0, BLOCK)
+    inside = columns < d
+    x = tl.load(x_ptr + row * d + columns, inside, 0.0)
+    dy = tl.load(dy_ptr + row * d + columns, inside, 0.0)
+    g = dy * tl.load(w_ptr + columns, inside, 0.0)
+    r = 1 / tl.sqrt(tl.sum(x * x, 0) / d + eps)
+    normal = x * r
+    dx = r * (g - normal * (tl.sum(normal * g, 0) / d))
+    tl.store(dx_ptr + row * d + columns, dx, inside)
+
+
+def q3_never_widens(x, w, dy, eps):
+    n, d = x.shape
+    dx = torch.empty_like(x)
+    _half_norm[(n,)](x, w, dy, dx, d, eps, BLOCK=power_of_two(d))
+    return dx
+
+
 # ------------------------------------------------------------------- q4: rotate neighbors, in place
 
 
@@ -224,7 +268,9 @@ def _rotate(x_ptr, cos_ptr, sin_ptr, f, sign, F: tl.constexpr, WRONG: tl.constex
     inside = pair <= f if WRONG == "mask" else pair < f
     angle = pair if WRONG == "angle" else row * f + pair
     cos, sin = tl.load(cos_ptr + angle, inside, 0.0), tl.load(sin_ptr + angle, inside, 0.0)
-    if WRONG != "sign":
+    if WRONG == "cosine":
+        cos *= sign
+    elif WRONG != "sign":
         sin *= sign
     if WRONG == "way":
         sin = -sin
@@ -263,8 +309,23 @@ q4_rows_overlap = _q4("row")
 q4_second_number_left = _q4("once")
 
 
+q4_sign_on_the_cosine = _q4("cosine")
+
+
 def q4_not_in_place(x, cos, sin, sign=1.0):
     return _q4("")(x.clone(), cos, sin, sign)
+
+
+def q4_a_new_tensor_and_zeros(x, cos, sin, sign=1.0):
+    out = _q4("")(x.clone(), cos, sin, sign)
+    x.zero_()
+    return out
+
+
+def q4_pytorch_does_it(x, cos, sin, sign=1.0):
+    a, b = x[:, ::2].clone(), x[:, 1::2].clone()
+    x[:, ::2], x[:, 1::2] = a * cos - b * sin * sign, a * sin * sign + b * cos
+    return x
 
 
 # ----------------------------------------------------------------------- q5: the loss of a long row
@@ -318,6 +379,15 @@ def _q5(wrong):
     return losses
 
 
+def q5_pytorch_does_it(x, targets, block=16):
+    return torch.nn.functional.cross_entropy(x, targets, reduction="none").float()
+
+
+def q5_one_block(x, targets, block=16):
+    return _q5("")(x, targets, power_of_two(x.shape[1]))
+
+
+q5_maximum_starts_at_zero = _q5("zero")
 q5_no_maximum = _q5("max")
 q5_no_rescaling = _q5("rescale")
 q5_rescales_upward = _q5("upward")
@@ -391,6 +461,8 @@ def _columns(x_ptr, total_ptr, n, d, COLUMNS: tl.constexpr, WRONG: tl.constexpr)
         total += x
         if WRONG == "half":
             total = total.to(tl.float16).to(tl.float32)
+        if WRONG == "type":
+            total = total.to(x_ptr.dtype.element_ty).to(tl.float32)
         if WRONG == "twice":
             total += 0 * tl.load(x_ptr + row * d + column, inside, 0.0)
     if WRONG == "store":
@@ -440,6 +512,36 @@ q6_sum_in_half = _q6("half")
 q6_result_in_half = _q6("", dtype=torch.float16)
 q6_store_without_mask = _q6("store")
 q6_reads_twice = _q6("twice")
+
+
+q6_sum_in_the_type_of_x = _q6("type")
+q6_a_program_for_each_row = _q6("", lambda d, columns: max(7, -(-d // columns)))
+
+
+def q6_result_in_the_type_of_x(x, columns=16):
+    return _q6("", dtype=x.dtype)(x, columns)
+
+
+def q6_a_program_for_each_column(x, columns=16):
+    return _q6("")(x, 1)
+
+
+def q6_ignores_columns(x, columns=16):
+    return _q6("")(x, 16)
+
+
+def q6_a_launch_for_each_row(x, columns=16):
+    total = torch.zeros(x.shape[1])
+    for row in x:
+        _rows[(1,)](row, total, x.shape[1], BLOCK=power_of_two(x.shape[1]), ATOMIC=False)
+    return total
+
+
+def q6_pytorch_adds_the_rows(x, columns=16):
+    total = torch.zeros(x.shape[1])
+    for row in x:
+        total = total + _q6("")(row[None], columns)
+    return total
 
 
 def q6_one_program(x, columns=16):
