@@ -20,3 +20,4 @@ TRITON_OPS = replace(
     swiglu=swiglu,
     cross_entropy=cross_entropy,
 )
+"""Every operation that has a kernel by it; the others as in `minillm.nn.ops.TORCH_OPS`."""

@@ -83,6 +83,7 @@ class Visit:
         self.errors: list[str] = []
         self.remote: list[str] = []
         self.context = browser.new_context(**options)
+        self.context.set_default_timeout(180_000)  # milliseconds: a machine may be busy
         self.context.route("**/*", self._only_local)
         self.page = self.context.new_page()
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))

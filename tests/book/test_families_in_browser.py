@@ -116,6 +116,7 @@ def test_a_mark_leads_to_its_source(built):
     box = line.bounding_box()
     assert 50 < box["y"] < WIDE["height"], "below the bar at the top, in sight"
     line.locator("a[href*='bibliography']").click()
+    built.wait_for_url("**/bibliography.html*")  # until it has loaded
     assert "unsupervised multitask learners" in built.content().lower()
 
 
