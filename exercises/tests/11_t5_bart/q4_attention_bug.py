@@ -23,6 +23,11 @@ def test_encoder(t5_attention):
     right = scaled_dot_product_attention(q[None], k[None], v[None], bias=bias, scale=1.0)[0]
     turned = scaled_dot_product_attention(q[None], k[None], v[None], bias=bias.mT, scale=1.0)[0]
     assert not torch.allclose(out, turned), 'before and after are exchanged: the sign of the distance'
+    past = RelativeBias(3, bidirectional=False, n_buckets=8)
+    past.weight.data = table
+    for one_sided in (past(distances(9)), past(distances(9)).mT):
+        wrong = scaled_dot_product_attention(q[None], k[None], v[None], bias=one_sided, scale=1.0)[0]
+        assert not torch.allclose(out, wrong), 'an encoder looks both ways: half of its buckets are for keys before the query, half for keys behind it; yours has all of them for one side'
     assert torch.allclose(out, right, atol=1e-09), f"an encoder's result differs by {(out - right).abs().max():.2g} from attention with the bias added to the scores"
 
 @test_case(points=None, hidden=False)

@@ -30,6 +30,10 @@ def test_edges(corrupt):
         found = tuple((list(map(int, part)) for part in corrupt(*given)))
         assert given == (tokens, taken, [50, 51, 52, 53]), 'your function changed its arguments: build new lists'
         assert found == right, f'{name}: {tokens} with {taken} should give {right}, not {found}'
+    for marks in ([99, 98, 97, 96], [99, 90, 95, 91]):
+        found = tuple((list(map(int, part)) for part in corrupt([1, 2, 3], [True, False, True], list(marks))))
+        right = ([marks[0], 2, marks[1]], [marks[0], 1, marks[1], 3, marks[2]])
+        assert found == right, f'sentinels are used in the order in which they are given: with {marks}, [1, 2, 3] without 1 and 3 should give {right}, not {found}'
 
 @test_case(points=None, hidden=True)
 def test_against_the_library(corrupt):

@@ -116,6 +116,19 @@ def q2_by_value(tokens, taken, sentinels):
     return _corrupt(tokens, [t in gone for t in tokens], sentinels)
 
 
+def q2_counts_up_from_the_first(tokens, taken, sentinels):
+    """Takes it that sentinels rise by one; T5's own run down."""
+    return _corrupt(tokens, taken, [sentinels[0] + i for i in range(len(sentinels))])
+
+
+def q2_counts_down_from_the_first(tokens, taken, sentinels):
+    return _corrupt(tokens, taken, [sentinels[0] - i for i in range(len(sentinels))])
+
+
+def q2_sorts_the_sentinels(tokens, taken, sentinels):
+    return _corrupt(tokens, taken, sorted(sentinels))
+
+
 # ------------------------------------------------------------------------------------- q3: infill
 
 
@@ -184,6 +197,25 @@ def q3_changes_its_input(tokens, spans, mask_id):
     return tokens
 
 
+def _infill(tokens, spans, mask_id):
+    damaged, copied = [], 0
+    for start, length in spans:
+        damaged += [*tokens[copied:start], mask_id]
+        copied = start + length
+    return damaged + list(tokens[copied:])
+
+
+def q3_one_span_a_start(tokens, spans, mask_id):
+    """A dictionary from start to length holds only the last of two spans with one start."""
+    return _infill(tokens, dict(spans).items(), mask_id)
+
+
+def q3_uses_up_the_spans(tokens, spans, mask_id):
+    damaged = _infill(tokens, spans, mask_id)
+    spans.clear()
+    return damaged
+
+
 # ------------------------------------------------------------------------------ q4: T5's attention
 
 
@@ -223,6 +255,10 @@ def q4_two_sided_decoder(q, k, v, table, causal):
 
 def q4_one_sided_encoder(q, k, v, table, causal):
     return _attention(q, k, v, table, causal, both=False)
+
+
+def q4_two_sided_only_with_causal(q, k, v, table, causal):
+    return _attention(q, k, v, table, causal, both=causal, sign=-1)
 
 
 def q4_both_turned(q, k, v, table, causal):
@@ -299,3 +335,34 @@ def q5_bits(logits, targets, special):
 def q5_id_zero_is_padding(logits, targets, special):
     word = _checked(_words(targets, special) & (targets != 0))
     return _each(logits, targets)[word].mean()
+
+
+def q5_log_of_stable_softmax(logits, targets, special):
+    """Does not overflow, but a word far below the best has p = 0."""
+    word = _checked(_words(targets, special))
+    log_p = logits[word].softmax(-1).log()
+    return -log_p.gather(-1, targets[word][:, None]).mean()
+
+
+def q5_log_of_softmax_and_a_little(logits, targets, special):
+    word = _checked(_words(targets, special))
+    log_p = (logits[word].softmax(-1) + 1e-12).log()
+    return -log_p.gather(-1, targets[word][:, None]).mean()
+
+
+def q5_clamped(logits, targets, special):
+    word = _checked(_words(targets, special))
+    return _each(logits.clamp(-50, 50), targets)[word].mean()
+
+
+def q5_plain_number(logits, targets, special):
+    return _each(logits, targets)[_checked(_words(targets, special))].mean().item()
+
+
+def q5_cut_off(logits, targets, special):
+    return _each(logits.detach(), targets)[_checked(_words(targets, special))].mean()
+
+
+def q5_half_precision(logits, targets, special):
+    word = _checked(_words(targets, special))
+    return _each(logits.bfloat16(), targets)[word].mean().double()
