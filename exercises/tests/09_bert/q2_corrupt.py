@@ -12,12 +12,14 @@ def test_against_a_loop(corrupt):
     tokens = torch.randint(5, 90, (7, 31), generator=g)
     chosen = torch.rand(7, 31, generator=g) < 0.5
     fate, other = (torch.rand(7, 31, generator=g), torch.randint(5, 90, (7, 31), generator=g))
-    given = tokens.clone()
-    answer = corrupt(given, chosen.clone(), fate, other, 4)
-    assert isinstance(answer, tuple) and len(answer) == 2, 'return two tensors: inputs, targets'
+    given = [x.clone() for x in (tokens, chosen, fate, other)]
+    answer = corrupt(*given, 4)
+    assert isinstance(answer, (tuple, list)) and len(answer) == 2, 'return two tensors: inputs, targets'
     inputs, targets = answer
-    assert torch.equal(given, tokens), 'your function changed `tokens`: make a new tensor'
+    assert torch.equal(given[0], tokens), 'your function changed `tokens`: make a new tensor'
+    assert all(map(torch.equal, given, (tokens, chosen, fate, other))), 'your function changed chosen, fate or other'
     assert inputs.shape == tokens.shape and targets.shape == tokens.shape, 'both have the shape of tokens'
+    assert inputs.dtype == targets.dtype == tokens.dtype, f'tokens are {tokens.dtype}; you return {inputs.dtype} and {targets.dtype}'
     assert (inputs[~chosen] == tokens[~chosen]).all(), 'a place that was not chosen changed: every condition needs `chosen`'
     wanted, goal = (tokens.clone(), torch.full_like(tokens, -100))
     for b in range(7):
@@ -40,4 +42,18 @@ def test_against_a_loop(corrupt):
     assert not (targets[replaced] == other[replaced]).all(), 'the target is the old token, not what stands there now'
     assert not (targets[~chosen] != -100).any(), 'only chosen places have a target; elsewhere it is -100'
     assert torch.equal(targets, goal), 'the targets differ from those of a loop over all places'
+
+@test_case(points=None, hidden=False)
+def test_on_the_line(corrupt):
+    import torch
+    tokens, other = (torch.arange(11, 17)[None], torch.arange(21, 27)[None])
+    fate = torch.tensor([[0.79, 0.8, 0.895, 0.9, 0.95, 0.1]], dtype=torch.float64)
+    chosen = torch.tensor([[True, True, True, True, True, False]])
+    for mask_id in (3, 8):
+        inputs, targets = (part.tolist()[0] for part in corrupt(tokens, chosen, fate, other, mask_id))
+        assert inputs[0] == mask_id, f'mask_id is {mask_id} here, and {inputs[0]} stands at a masked place'
+        assert inputs[1] == 22, 'at exactly 0.8 the token of `other` takes the place'
+        assert inputs[2] == 23, 'at 0.895, still below 0.9, the token of `other` takes the place'
+        assert inputs[3:] == [14, 15, 16], 'from exactly 0.9 on the token stays, and so does one that was not chosen'
+        assert targets == [11, 12, 13, 14, 15, -100], 'targets are the old tokens at the chosen places'
 

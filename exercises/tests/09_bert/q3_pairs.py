@@ -54,4 +54,37 @@ def test_everyone_has_a_chance(draw_pair):
     assert high < 1.5 * low, f'drawn from the other documents {dict(second)} times: each has the same chance'
     spread = Counter((s for d, s in from_long if d == 3))
     assert len(spread) == 9, 'any sentence of the other document may be drawn, the first and the last too'
+    mean = sum(spread.values()) / 9
+    uneven = sum(((n - mean) ** 2 for n in spread.values())) / mean
+    assert uneven < 50, f'the nine sentences of a document came {dict(sorted(spread.items()))} times: each has the same chance'
+
+@test_case(points=None, hidden=False)
+def test_places_and_not_texts(draw_pair):
+    import random
+    from collections import Counter
+    documents = [['amen', 'a1', 'amen', 'a2', 'a3'], ['amen', 'b1'], ['x', 'y', 'z'], ['x', 'y', 'z']]
+    wanted, places = (Counter(), [(d, s) for d in range(4) for s in range(len(documents[d]) - 1)])
+    for d, s in places:
+        wanted[documents[d][s], documents[d][s + 1], 0] += 0.5 / len(places)
+        for i in {0, 1, 2, 3} - {d}:
+            for second in documents[i]:
+                wanted[documents[d][s], second, 1] += 0.5 / len(places) / 3 / len(documents[i])
+    rng = random.Random(2)
+    found = Counter((tuple(draw_pair(documents, rng)) for _ in range(20000)))
+    assert set(found) <= set(wanted), f'{sorted(set(found) - set(wanted))[0]} was drawn, which cannot be right'
+    assert found['amen', 'a2', 0], '`amen` stands twice in one document, each time before another sentence: keep its place, not its text'
+    assert found['amen', 'amen', 1], '`amen` stands in two documents, and they are other documents all the same: compare numbers, not texts'
+    assert found['x', 'x', 1], 'two documents with the same sentences are two documents: compare numbers, not texts'
+    share = sum((n for (*_, label), n in found.items() if label)) / 20000
+    assert abs(share - 0.5) < 0.02, f'{share:.1%} of 20,000 labels are 1: half of the cases are wanted'
+    uneven = sum(((found[key] - 20000 * p) ** 2 / (20000 * p) for key, p in wanted.items()))
+    assert uneven < len(wanted) + 7 * (2 * len(wanted)) ** 0.5, 'where sentences occur twice, the pairs do not come as often as they should: draw places, not texts'
+
+@test_case(points=None, hidden=False)
+def test_rng_alone_decides(draw_pair):
+    import random
+    documents = [[f'{d} {s}' for s in range(9)] for d in range(5)]
+    runs = [[draw_pair(documents, rng) for _ in range(40)] for rng in map(random.Random, (3, 3, 4))]
+    assert runs[0] == runs[1], 'the same seed must give the same pairs: take every random number from `rng`'
+    assert runs[0] != runs[2], 'another seed must give other pairs: take every random number from `rng`'
 

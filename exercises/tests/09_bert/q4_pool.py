@@ -16,14 +16,14 @@ def test_vectors(sentence_vectors):
     assert out is not None and tuple(out.shape) == (3, 5), 'one vector of width 5 for each of the three texts is wanted'
     assert torch.equal(given, hidden) and torch.equal(given_mask, mask), 'your function changed its input'
     right = torch.stack([h[m].mean(0) for h, m in zip(hidden, mask)])
+    inverse = torch.stack([h[~m].sum(0) for h, m in zip(hidden, mask)])[1:]
+    assert not torch.allclose(out[1:], inverse / inverse.norm(dim=-1, keepdim=True)), 'True in the mask marks the *real* tokens'
     lengths = out.norm(dim=-1)
     not_unit = (lengths - 1).abs().max() > 1e-06
     assert not torch.allclose(out, right), 'the vectors must have length 1: divide by the norm'
     assert not not_unit, f'the vectors have lengths {[round(v, 2) for v in lengths.tolist()]}: the norm is taken over the last axis'
     wrong = hidden.mean(1)
     assert not torch.allclose(out, wrong / wrong.norm(dim=-1, keepdim=True)), 'padding is in the mean: only tokens where mask is True count'
-    inverse = torch.stack([h[~m].sum(0) for h, m in zip(hidden, mask)])[1:]
-    assert not torch.allclose(out[1:], inverse / inverse.norm(dim=-1, keepdim=True)), 'True in the mask marks the *real* tokens'
     first = hidden[:, 0]
     assert not torch.allclose(out, first / first.norm(dim=-1, keepdim=True)), 'that is the first token alone; the mean of all real tokens is wanted'
     biggest = hidden.masked_fill(~mask[..., None], -torch.inf).amax(1)

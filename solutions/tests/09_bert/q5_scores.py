@@ -23,17 +23,18 @@ def test_by_counting(macro_scores):
     fs = [2 * a * b / (a + b) for a, b in zip(ps, rs)]
     mean = lambda values: sum(values) / 3
     accuracy = sum((counts[k][k] for k in range(3))) / 97
-    is_ = lambda value, wanted: abs(value - wanted) < 1e-09
+    is_ = lambda value, wanted: abs(value - wanted) < 1e-05
     assert not (is_(p, mean(rs)) and is_(r, mean(ps))), 'precision and recall are swapped: precision divides by what was predicted'
     assert not is_(p, accuracy), 'that is the accuracy, which is the *micro* average; macro is the mean over classes'
     weighted = sum((a * n for a, n in zip(ps, there))) / 97
     assert not is_(p, weighted), 'each class counts the same in the macro average, however many examples it has'
-    assert is_(p, mean(ps)), f'macro precision is {mean(ps):.4f}, and not {p:.4f}: the mean of hits / predicted'
-    assert is_(r, mean(rs)), f'macro recall is {mean(rs):.4f}, and not {r:.4f}: the mean of hits / there'
+    assert is_(p, mean(ps)), f'macro precision is {mean(ps):.6f}, and not {p:.6f}: the mean of hits / predicted'
+    assert is_(r, mean(rs)), f'macro recall is {mean(rs):.6f}, and not {r:.6f}: the mean of hits / there'
     both = 2 * p * r / (p + r)
     assert not is_(f, both), "that is the F1 of the mean precision and recall; wanted is the mean of the classes' F1"
     assert not is_(f, (p + r) / 2), 'F1 is the harmonic mean of precision and recall, not the arithmetic one'
-    assert is_(f, mean(fs)), f'macro F1 is {mean(fs):.4f}, and not {f:.4f}'
+    assert is_(f, mean(fs)), f"macro F1 is {mean(fs):.6f}, and not {f:.6f}: the mean of the classes' F1"
+    assert all((isinstance(value, float) for value in answer)), 'the numbers are right, but return Python floats: float(...) of each'
 
 @test_case(points=None, hidden=False)
 def test_classes_that_are_missing(macro_scores):
@@ -46,7 +47,7 @@ def test_classes_that_are_missing(macro_scores):
         except ZeroDivisionError as error:
             raise AssertionError(f'{name}: division by zero; such a score is 0') from error
         assert not any((math.isnan(v) for v in found)), f'{name}: 0/0 gave NaN; such a score is 0'
-        assert all((abs(a - b) < 1e-09 for a, b in zip(found, wanted))), f'{name}: expected {[round(v, 3) for v in wanted]}, got {[round(v, 3) for v in found]}: it counts as 0 in the mean over n_classes'
+        assert all((abs(a - b) < 1e-05 for a, b in zip(found, wanted))), f'{name}: expected {[round(v, 3) for v in wanted]}, got {[round(v, 3) for v in found]}: it counts as 0 in the mean over n_classes'
 
 @test_case(points=None, hidden=True)
 def test_against_the_library(macro_scores):
@@ -59,5 +60,5 @@ def test_against_the_library(macro_scores):
         wanted = average_scores(confusion_matrix(targets, predictions, 6), 'macro')
         assert all((isinstance(value, float) for value in found)), 'return Python floats'
         gap = max((abs(a - float(b)) for a, b in zip(found, wanted)))
-        assert gap < 1e-09, f"differs from minillm's average_scores by {gap:.2g} with 11 examples of 6 classes"
+        assert gap < 1e-05, f"differs from minillm's average_scores by {gap:.2g} with 11 examples of 6 classes"
 

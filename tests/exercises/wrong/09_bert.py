@@ -1,11 +1,13 @@
 """Wrong answers to exercises/09_bert: each is a mistake people make, and each must fail."""
 
+import random
+
 import torch
 
 # ------------------------------------------------------------------------------- q1: count a BERT
 
 
-def _encoder(rows=1066, norm=2, layers=3, matrices=12, vectors=13, extra=0):
+def _encoder(rows=1067, norm=2, layers=3, matrices=12, vectors=13, extra=0):
     d = 96
     return rows * d + norm * d + layers * (matrices * d * d + vectors * d) + extra
 
@@ -30,7 +32,7 @@ def q1_one_layer():
 
 
 def q1_sinusoids():
-    return _q1(_encoder(rows=1002))
+    return _q1(_encoder(rows=1003))
 
 
 def q1_output_matrix_in_the_encoder():
@@ -50,7 +52,31 @@ def q1_no_norms_in_layers():
 
 
 def q1_no_segments():
+    return _q1(_encoder(rows=1064))
+
+
+def q1_two_segments():
+    return _q1(_encoder(rows=1066))
+
+
+def q1_neither_segments_nor_norm():
     return _q1(_encoder(rows=1064, norm=0))
+
+
+def q1_final_norm():
+    return _q1(_encoder(norm=4))
+
+
+def q1_pooler_in_the_encoder():
+    return _q1(_encoder(extra=96**2 + 96))
+
+
+def q1_head_with_next_sentence():
+    return _q1(n_mlm_head=_head(2 * 96 + 2))
+
+
+def q1_head_with_a_bias_of_d():
+    return _q1(n_mlm_head=_head(96 - 1000))
 
 
 def q1_head_without_output_bias():
@@ -117,6 +143,31 @@ def q2_targets_are_the_inputs(tokens, chosen, fate, other, mask_id):
 def q2_chosen_forgotten_for_random(tokens, chosen, fate, other, mask_id):
     inputs, targets = _corrupt(tokens, chosen, fate, other, mask_id)
     return torch.where((fate >= 0.8) & (fate < 0.9), other, inputs), targets
+
+
+def q2_float_targets(tokens, chosen, fate, other, mask_id):
+    inputs, _ = _corrupt(tokens, chosen, fate, other, mask_id)
+    return inputs, torch.where(chosen, tokens.float(), -100.0)
+
+
+def q2_mask_is_four(tokens, chosen, fate, other, mask_id):
+    return _corrupt(tokens, chosen, fate, other, 4)
+
+
+def q2_replaced_up_to_89(tokens, chosen, fate, other, mask_id):
+    return _corrupt(tokens, chosen, fate, other, mask_id, 0.8, 0.89)
+
+
+def q2_masked_at_the_line(tokens, chosen, fate, other, mask_id):
+    masked, replaced = chosen & (fate <= 0.8), chosen & (fate > 0.8) & (fate < 0.9)
+    inputs = torch.where(masked, torch.full_like(tokens, mask_id), tokens)
+    return torch.where(replaced, other, inputs), tokens.masked_fill(~chosen, -100)
+
+
+def q2_chosen_overwritten(tokens, chosen, fate, other, mask_id):
+    found = _corrupt(tokens, chosen, fate, other, mask_id)
+    chosen.zero_()
+    return found
 
 
 def q2_in_place(tokens, chosen, fate, other, mask_id):
@@ -204,6 +255,79 @@ def q3_all_sentences_alike(documents, rng):
     return documents[d][s], rng.choice(rest), 1
 
 
+def q3_leaves_out_documents_with_the_sentence(documents, rng):
+    d, s = rng.choice(_places(documents))
+    first = documents[d][s]
+    if rng.random() < 0.5:
+        return first, documents[d][s + 1], 0
+    rest = [text for text in documents if first not in text]
+    rest = rest or [text for i, text in enumerate(documents) if i != d]
+    return first, rng.choice(rng.choice(rest)), 1
+
+
+def q3_place_by_text(documents, rng):
+    d, s = rng.choice(_places(documents))
+    first = documents[d][s]
+    if rng.random() < 0.5:
+        return first, documents[d][documents[d].index(first) + 1], 0
+    other = rng.choice([i for i in range(len(documents)) if i != d])
+    return first, rng.choice(documents[other]), 1
+
+
+def q3_document_by_text(documents, rng):
+    d, s = rng.choice(_places(documents))
+    first, second = documents[d][s], documents[d][s + 1]
+    if rng.random() < 0.5:
+        return first, second, 0
+    d = next(i for i, text in enumerate(documents) if first in text)
+    other = rng.choice([i for i in range(len(documents)) if i != d])
+    return first, rng.choice(documents[other]), 1
+
+
+def q3_each_text_once(documents, rng):
+    follows = {documents[d][s]: (d, documents[d][s + 1]) for d, s in _places(documents)}
+    first = rng.choice(sorted(follows))
+    d, second = follows[first]
+    if rng.random() < 0.5:
+        return first, second, 0
+    other = rng.choice([i for i in range(len(documents)) if i != d])
+    return first, rng.choice(documents[other]), 1
+
+
+def _pair(documents, rng, last=1):
+    d, s = rng.choice(_places(documents))
+    if rng.random() < 0.5:
+        return documents[d][s], documents[d][s + 1], 0
+    text = documents[rng.choice([i for i in range(len(documents)) if i != d])]
+    return documents[d][s], rng.choice([*text, *text[-1:] * (last - 1)]), 1
+
+
+def q3_module_random(documents, rng):
+    return _pair(documents, random)
+
+
+_OWN = random.Random(0)
+
+
+def q3_seed_ignored(documents, rng):
+    return _pair(documents, _OWN)
+
+
+def q3_fifty_three_in_a_hundred(documents, rng):
+    d, s = rng.choice(_places(documents))
+    if rng.random() < 0.53:
+        return documents[d][s], documents[d][s + 1], 0
+    return (
+        documents[d][s],
+        rng.choice(documents[rng.choice([i for i in range(len(documents)) if i != d])]),
+        1,
+    )
+
+
+def q3_last_sentence_three_times(documents, rng):
+    return _pair(documents, rng, last=3)
+
+
 # ----------------------------------------------------------------------------- q4: sentence vectors
 
 
@@ -253,6 +377,14 @@ def q4_one_norm_for_all(hidden, mask):
 def q4_first_n_tokens(hidden, mask):
     n = mask.sum(1)
     return _unit(torch.stack([h[:k].mean(0) for h, k in zip(hidden, n, strict=True)]))
+
+
+def q4_mask_the_wrong_way_round(hidden, mask):
+    return torch.nn.functional.normalize((hidden * ~mask[..., None]).sum(1), dim=-1)
+
+
+def q4_only_the_divisor_mended(hidden, mask):
+    return _unit(hidden.sum(1) / mask.sum(1, keepdim=True))
 
 
 def q4_in_place(hidden, mask):
@@ -380,6 +512,42 @@ def q6_empty_words_leave_labels(words, tags, encode, cls_id, sep_id):
         ids += found
         labels += [tag] + [-100] * (len(found) - 1)
     return [*ids, sep_id], [*labels, -100]
+
+
+def _first(tag, n):
+    return [tag] + [-100] * (n - 1)
+
+
+def q6_words_not_asked_are_dropped(words, tags, encode, cls_id, sep_id):
+    kept = [(word, tag) for word, tag in zip(words, tags, strict=True) if tag != -100]
+    return _align(
+        [word for word, _ in kept], [tag for _, tag in kept], encode, cls_id, sep_id, _first
+    )
+
+
+def q6_tag_by_index(words, tags, encode, cls_id, sep_id):
+    tags = [tags[words.index(word)] for word in words]
+    return _align(words, tags, encode, cls_id, sep_id, _first)
+
+
+def q6_tag_by_dictionary(words, tags, encode, cls_id, sep_id):
+    by_word = dict(zip(words, tags, strict=True))
+    return _align(words, [by_word[word] for word in words], encode, cls_id, sep_id, _first)
+
+
+def q6_usual_special_ids(words, tags, encode, cls_id, sep_id):
+    return _align(words, tags, encode, 101, 102, _first)
+
+
+def q6_whole_sentence_at_once(words, tags, encode, cls_id, sep_id):
+    return [cls_id, *encode(" ".join(words)), sep_id], [-100, *tags, -100]
+
+
+def q6_zero_spreads(words, tags, encode, cls_id, sep_id):
+    def rest(tag, n):
+        return [tag] + [-100 if tag else 0] * (n - 1)
+
+    return _align(words, tags, encode, cls_id, sep_id, rest)
 
 
 def q6_tags_move_on(words, tags, encode, cls_id, sep_id):
