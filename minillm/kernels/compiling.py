@@ -2,7 +2,7 @@
 
 Triton's compiler and the assembler in its package need no GPU. Where kernels are interpreted, a
 second process compiles them: it tells whether they compile at all for this or that generation, how
-many registers a thread takes, what spills to memory, and how wide the loads are. Nothing is run.
+many registers a thread takes, what spills to memory, and how wide the loads are. Nothing is run::
 
     with use("interpret"), trace() as traffic:
         softmax(x)
