@@ -49,32 +49,3 @@ def test_turns(rotate):
     gap = (out - exact).abs().max().item()
     assert gap < 1e-05, f'differs by {gap:.2g} from the product of complex numbers (a + ib)(cos + i sin)'
 
-@test_case(points=None, hidden=False)
-def test_sizes_and_back(rotate):
-    import torch
-    from minillm.kernels.tracing import BadAccess, eager_bytes, trace
-
-    def run(*args):
-        made = []
-        try:
-            with trace() as traffic:
-                names = eager_bytes(lambda: made.append(rotate(*args)))[1]
-        except BadAccess as error:
-            raise AssertionError(f'{error} A lane is a pair: there are f of them in a row.') from None
-        moving = ('clone', 'set', 'copy', 'to_copy', 'zero', 'one', 'full', 'fill', 'new', 'lift')
-        computed = sorted({name for name in names if not name.strip('_').startswith(moving)})
-        assert not computed, f"PyTorch computed here ({', '.join(computed)}): the kernel has to do all of it"
-        return (made[0], traffic)
-    torch.manual_seed(1)
-    for n, f in ((3, 1), (2, 8), (5, 33)):
-        x, angle = (torch.randn(n, 2 * f), torch.randn(n, f))
-        given = x.clone()
-        turned = run(given, angle.cos(), angle.sin(), 1.0)[0].clone()
-        back, traffic = run(given, angle.cos(), angle.sin(), -1.0)
-        once = run(x.clone(), angle.cos(), angle.sin(), -1.0)[0]
-        assert (once - turned).abs().max() > 0.001, 'sign = -1 turns the same way as sign = 1: multiply the sine by sign'
-        assert (back - x).abs().max() < 1e-05, 'sign = -1 must turn back: multiply the sine by sign, in both places'
-        a, b = (x[:, 0::2], x[:, 1::2])
-        right = torch.stack((a * angle.cos() - b * angle.sin(), a * angle.sin() + b * angle.cos()), -1).flatten(1)
-        assert (turned - right).abs().max() < 1e-05, f'wrong for {n} rows of {f} pairs'
-

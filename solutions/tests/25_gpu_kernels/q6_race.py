@@ -40,7 +40,7 @@ def test_no_race(column_sums):
     assert run(x, 8)[1].programs == 5, 'with columns=8 there are five blocks: the grid follows from d and columns'
     assert traffic.loaded <= 4 * x.numel(), 'each number of x is read once; yours loads more'
 
-@test_case(points=None, hidden=False)
+@test_case(points=None, hidden=True)
 def test_half_and_sizes(column_sums):
     import torch
     from minillm.kernels.tracing import BadAccess, eager_bytes, trace
