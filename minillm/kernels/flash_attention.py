@@ -22,7 +22,8 @@ from minillm.nn.attention import check_qkv
 from minillm.nn.ops import torch_attention
 
 # (queries, keys) of a tile by the width of a head, forward and backward: what the registers and the
-# shared memory of an A100 hold, as `kernels.compiling` shows; float32 takes twice the room
+# shared memory of an A100 hold, as `kernels.compiling` shows; in float32, without tensor cores, the
+# backward pass of wide heads still spills
 TILES = {64: ((128, 64), (128, 64)), 128: ((128, 64), (64, 64)), 256: ((64, 32), (32, 32))}
 TILES_32 = {64: ((32, 32), (32, 32)), 128: ((32, 32), (16, 16)), 256: ((16, 16), (16, 16))}
 LOG2E = math.log2(math.e)
