@@ -13,6 +13,7 @@ def test_values(loss):
     h, u, noise = (torch.randn(5, 3).double(), torch.randn(5, 3).double(), torch.randn(5, 4, 3).double())
     found = loss(h, u, noise)
     assert isinstance(found, torch.Tensor) and found.shape == (5,), 'return one loss for each prediction, shape (n,)'
+    assert found.dtype == h.dtype, f'{h.dtype} came in, {found.dtype} came out: keep the number type'
     scores = torch.cat([(h * u).sum(-1, keepdim=True), (noise @ h[:, :, None])[..., 0]], dim=1)
     labels = torch.tensor([1.0, 0, 0, 0, 0]).double().expand(5, 5)
     right = F.binary_cross_entropy_with_logits(scores, labels, reduction='none')
@@ -22,4 +23,21 @@ def test_values(loss):
     flipped = F.binary_cross_entropy_with_logits(scores, torch.ones(5, 5).double(), reduction='none').sum(1)
     assert not torch.allclose(found, flipped), 'noise words are to be called false: the sign of their scores'
     assert torch.allclose(found, right.sum(1), atol=1e-10), 'it must equal k + 1 binary cross-entropies: label 1 for the true word, 0 for noise'
+
+@test_case(points=None, hidden=False)
+def test_large_scores(loss):
+    import torch
+    import torch.nn.functional as F
+    h = torch.tensor([[20.0], [-20.0], [0.5]], requires_grad=True)
+    u, noise = (torch.full((3, 1), 10.0), torch.tensor([[[10.0], [-10.0]]]).expand(3, 2, 1))
+    found = loss(h, u, noise)
+    assert torch.isfinite(found).all(), 'the loss overflows at scores of 200: use a stable logarithm of the sigmoid'
+    scores = torch.stack([h[:, 0] * 10, h[:, 0] * 10, -h[:, 0] * 10], dim=1)
+    right = F.binary_cross_entropy_with_logits(scores, torch.tensor([[1.0, 0, 0]]).expand(3, 3), reduction='none').sum(1)
+    assert found.dtype == h.dtype, f'{h.dtype} came in, {found.dtype} came out: keep the number type'
+    assert torch.allclose(found, right, atol=0.0001), 'at large scores the loss grows as the score does: do not clip it'
+    assert found.requires_grad, 'no gradient reaches h: stay with tensors, and detach nothing'
+    mine = torch.autograd.grad(found.sum(), h, retain_graph=True)[0]
+    wanted = torch.autograd.grad(right.sum(), h)[0]
+    assert torch.allclose(mine, wanted, atol=0.0001), 'the gradient at large scores is wrong: was something clipped?'
 

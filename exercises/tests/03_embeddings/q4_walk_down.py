@@ -13,6 +13,7 @@ def test_small_tree(log_prob):
     h, nodes = (torch.tensor([1.0, 2.0]).double(), torch.tensor([[0.5, 0.25], [-1.0, 1.0]]).double())
     found = log_prob(h, nodes, paths)
     assert isinstance(found, torch.Tensor) and found.shape == (3,), 'return one number for each word, shape (v,)'
+    assert found.dtype == h.dtype, f'{h.dtype} came in, {found.dtype} came out: stay with the tensors you are given'
     s = 1 / (1 + math.exp(-1.0))
     right = torch.tensor([s, (1 - s) * s, (1 - s) * (1 - s)]).double()
     assert not torch.allclose(found, right), 'these are probabilities: return their logarithms'
@@ -23,4 +24,22 @@ def test_small_tree(log_prob):
     total = found.exp().sum().item()
     assert abs(total - 1) < 1e-06, f'the probabilities sum to {total:.3f}, not to 1: what is the probability of bit 1?'
     assert torch.allclose(found, right.log(), atol=1e-06), 'multiply the decisions along each path'
+
+@test_case(points=None, hidden=False)
+def test_gradients_and_large_scores(log_prob):
+    import torch
+    paths = [[(1, 1)], [(1, 0), (0, 0)], [(1, 0), (0, 1)]]
+    h, nodes = (torch.tensor([300.0], requires_grad=True), torch.tensor([[-1.0], [1.0]], requires_grad=True))
+    given = [list(path) for path in paths]
+    found = log_prob(h, nodes, given)
+    assert given == paths, 'the paths that were handed in are changed: work on copies'
+    assert torch.isfinite(found).all(), 'at a score of 300 something overflows: use logsigmoid, and sum logarithms'
+    right = torch.tensor([-300.0, -300.0, 0.0])
+    swapped = torch.tensor([0.0, -300.0, -600.0])
+    assert not torch.allclose(found, swapped), 'a pair (node, bit) names its node: take that row, not the place in the path'
+    assert torch.allclose(found, right), 'at a score of 300 the log-probabilities are wrong: do not clip'
+    assert found.requires_grad, 'gradients do not reach h and nodes: stay with tensors'
+    for name, grad, wanted in zip(('h', 'nodes'), torch.autograd.grad(found[0] + found[1], (h, nodes), allow_unused=True), (torch.tensor([-2.0]), torch.tensor([[300.0], [-300.0]]))):
+        assert grad is not None, f'no gradient reaches {name}: detach nothing'
+        assert torch.allclose(grad, wanted), f'the gradient of {name} is wrong'
 

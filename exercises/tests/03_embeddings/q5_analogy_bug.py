@@ -23,3 +23,14 @@ def test_lengths_do_not_count(solve):
         assert found == scores.argmax().item() or found != swapped.argmax().item(), 'a and b are swapped: it is b - a + c'
         assert found == scores.argmax().item(), 'not the nearest by cosine: lengths count in the three words and in the candidates'
 
+@test_case(points=None, hidden=False)
+def test_leaves_the_table_alone(solve):
+    import torch
+    torch.manual_seed(3)
+    vectors = torch.randn(12, 4) * 5
+    before = vectors.clone()
+    first = solve(vectors, 0, 1, 2)
+    assert isinstance(first, int), 'return a row as a Python int: call .item()'
+    assert torch.equal(vectors, before), 'the table of vectors was changed: work on a copy'
+    assert solve(vectors, 0, 1, 2) == first, 'asked twice, it gives two answers'
+

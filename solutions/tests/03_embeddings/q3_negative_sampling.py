@@ -13,6 +13,7 @@ def test_values(loss):
     h, u, noise = (torch.randn(5, 3).double(), torch.randn(5, 3).double(), torch.randn(5, 4, 3).double())
     found = loss(h, u, noise)
     assert isinstance(found, torch.Tensor) and found.shape == (5,), 'return one loss for each prediction, shape (n,)'
+    assert found.dtype == h.dtype, f'{h.dtype} came in, {found.dtype} came out: keep the number type'
     scores = torch.cat([(h * u).sum(-1, keepdim=True), (noise @ h[:, :, None])[..., 0]], dim=1)
     labels = torch.tensor([1.0, 0, 0, 0, 0]).double().expand(5, 5)
     right = F.binary_cross_entropy_with_logits(scores, labels, reduction='none')
@@ -23,7 +24,7 @@ def test_values(loss):
     assert not torch.allclose(found, flipped), 'noise words are to be called false: the sign of their scores'
     assert torch.allclose(found, right.sum(1), atol=1e-10), 'it must equal k + 1 binary cross-entropies: label 1 for the true word, 0 for noise'
 
-@test_case(points=None, hidden=True)
+@test_case(points=None, hidden=False)
 def test_large_scores(loss):
     import torch
     import torch.nn.functional as F
@@ -33,8 +34,31 @@ def test_large_scores(loss):
     assert torch.isfinite(found).all(), 'the loss overflows at scores of 200: use a stable logarithm of the sigmoid'
     scores = torch.stack([h[:, 0] * 10, h[:, 0] * 10, -h[:, 0] * 10], dim=1)
     right = F.binary_cross_entropy_with_logits(scores, torch.tensor([[1.0, 0, 0]]).expand(3, 3), reduction='none').sum(1)
+    assert found.dtype == h.dtype, f'{h.dtype} came in, {found.dtype} came out: keep the number type'
     assert torch.allclose(found, right, atol=0.0001), 'at large scores the loss grows as the score does: do not clip it'
+    assert found.requires_grad, 'no gradient reaches h: stay with tensors, and detach nothing'
     mine = torch.autograd.grad(found.sum(), h, retain_graph=True)[0]
     wanted = torch.autograd.grad(right.sum(), h)[0]
     assert torch.allclose(mine, wanted, atol=0.0001), 'the gradient at large scores is wrong: was something clipped?'
+
+@test_case(points=None, hidden=True)
+def test_gradients_and_precision(loss):
+    import torch
+    import torch.nn.functional as F
+    torch.manual_seed(1)
+    for n in (1, 3):
+        h, u, noise = (torch.randn(s).double().requires_grad_() for s in ((n, 7), (n, 7), (n, 2, 7)))
+        found = loss(h, u, noise)
+        assert found.shape == (n,), f'{n} prediction(s): the shape is {tuple(found.shape)}, not ({n},)'
+        right = F.softplus(-(h * u).sum(-1)) + F.softplus((noise * h[:, None]).sum(-1)).sum(-1)
+        assert torch.allclose(found, right, rtol=0, atol=1e-12), '64 bits came in: compute in 64 bits'
+        wanted = torch.autograd.grad(right.sum(), (h, u, noise))
+        mine = torch.autograd.grad(found.sum(), (h, u, noise), allow_unused=True)
+        for name, a, b in zip(('h', 'u', 'noise'), mine, wanted):
+            assert a is not None, f'no gradient reaches {name}: detach nothing'
+            assert torch.allclose(a, b, atol=1e-10), f'the gradient of {name} is wrong'
+    code = getattr(loss, '__code__', None)
+    for name in code.co_names if code else ():
+        home = str(getattr(loss.__globals__.get(name), '__module__', ''))
+        assert not (name + ' ' + home).count('minillm') and name != 'negative_sampling_loss', 'write the loss yourself, without minillm'
 

@@ -23,15 +23,24 @@ def test_lengths_do_not_count(solve):
         assert found == scores.argmax().item() or found != swapped.argmax().item(), 'a and b are swapped: it is b - a + c'
         assert found == scores.argmax().item(), 'not the nearest by cosine: lengths count in the three words and in the candidates'
 
-@test_case(points=None, hidden=True)
+@test_case(points=None, hidden=False)
 def test_leaves_the_table_alone(solve):
     import torch
     torch.manual_seed(3)
     vectors = torch.randn(12, 4) * 5
     before = vectors.clone()
     first = solve(vectors, 0, 1, 2)
+    assert isinstance(first, int), 'return a row as a Python int: call .item()'
     assert torch.equal(vectors, before), 'the table of vectors was changed: work on a copy'
     assert solve(vectors, 0, 1, 2) == first, 'asked twice, it gives two answers'
+
+@test_case(points=None, hidden=True)
+def test_only_the_question_is_kept_out(solve):
+    import torch
     plane = torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
-    assert solve(plane, 0, 1, 2) in (3, 4), 'only the three words of the question are kept out, and all of them'
+    assert solve(plane, 0, 1, 2) == 3, 'only the three words of the question are kept out, and all of them'
+    close = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [1.0, 0.1], [-1.0, 0.2], [1.0, -0.1]])
+    assert solve(close, 0, 2, 4) in (1, 3), 'a is the nearest word here, and it is no answer either: keep out a, b and c'
+    away = torch.tensor([[1.0, 0.0], [0.1, 1.0], [-0.1, 1.0], [0.45, -0.9], [0.5, -0.8]])
+    assert solve(away, 0, 1, 2) in (3, 4), 'the other words point away, and one of them is the answer even so: give the three -inf'
 
