@@ -4,16 +4,15 @@ import random
 
 import torch
 
-# ------------------------------------------------------------------------------- q1: count a BERT
+# ----------------------------------------------------------------------------- q1: count an ALBERT
 
 
-def _encoder(rows=1067, norm=2, layers=3, matrices=12, vectors=13, extra=0):
-    d = 96
-    return rows * d + norm * d + layers * (matrices * d * d + vectors * d) + extra
+def _encoder(rows=1067, width=40, norm=80, widen=40 * 96 + 96, layers=1, vectors=13, extra=0):
+    return rows * width + norm + widen + layers * (12 * 96**2 + vectors * 96) + extra
 
 
 def _head(extra=0):
-    return 96**2 + 96 + 2 * 96 + 1000 + extra
+    return 96 * 40 + 40 + 2 * 40 + 1000 + extra
 
 
 def _q1(n_encoder=None, n_mlm_head=None):
@@ -23,32 +22,44 @@ def _q1(n_encoder=None, n_mlm_head=None):
     }
 
 
+def q1_three_layers():
+    return _q1(_encoder(layers=3))
+
+
+def q1_wide_tables():
+    return _q1(_encoder(width=96))
+
+
+def q1_formula_of_the_chapter():
+    return _q1(_encoder(width=96, norm=192, widen=0, layers=3))
+
+
+def q1_bert_with_one_layer():
+    return _q1(_encoder(width=96, norm=192, widen=0))
+
+
 def q1_no_embedding_norm():
     return _q1(_encoder(norm=0))
 
 
-def q1_one_layer():
-    return _q1(_encoder(layers=1))
+def q1_norm_of_width_d():
+    return _q1(_encoder(norm=192))
+
+
+def q1_nothing_widens():
+    return _q1(_encoder(widen=0))
+
+
+def q1_widens_without_bias():
+    return _q1(_encoder(widen=40 * 96))
+
+
+def q1_bias_of_width_e():
+    return _q1(_encoder(widen=40 * 96 + 40))
 
 
 def q1_sinusoids():
     return _q1(_encoder(rows=1003))
-
-
-def q1_output_matrix_in_the_encoder():
-    return _q1(_encoder(extra=96_000))
-
-
-def q1_no_vectors():
-    return _q1(_encoder(vectors=0))
-
-
-def q1_no_biases():
-    return _q1(_encoder(vectors=4))
-
-
-def q1_no_norms_in_layers():
-    return _q1(_encoder(vectors=9))
 
 
 def q1_no_segments():
@@ -59,24 +70,32 @@ def q1_two_segments():
     return _q1(_encoder(rows=1066))
 
 
-def q1_neither_segments_nor_norm():
-    return _q1(_encoder(rows=1064, norm=0))
-
-
 def q1_final_norm():
-    return _q1(_encoder(norm=4))
+    return _q1(_encoder(extra=192))
 
 
 def q1_pooler_in_the_encoder():
     return _q1(_encoder(extra=96**2 + 96))
 
 
-def q1_head_with_next_sentence():
-    return _q1(n_mlm_head=_head(2 * 96 + 2))
+def q1_output_matrix_in_the_encoder():
+    return _q1(_encoder(extra=40_000))
 
 
-def q1_head_with_a_bias_of_d():
-    return _q1(n_mlm_head=_head(96 - 1000))
+def q1_no_vectors():
+    return _q1(_encoder(vectors=0))
+
+
+def q1_no_biases():
+    return _q1(_encoder(vectors=4))
+
+
+def q1_no_norms_in_the_layer():
+    return _q1(_encoder(vectors=9))
+
+
+def q1_head_of_bert():
+    return _q1(n_mlm_head=96**2 + 96 + 2 * 96 + 1000)
 
 
 def q1_head_without_output_bias():
@@ -84,18 +103,35 @@ def q1_head_without_output_bias():
 
 
 def q1_head_with_a_matrix_of_its_own():
-    return _q1(n_mlm_head=_head(96_000))
+    return _q1(n_mlm_head=_head(40_000))
 
 
 def q1_head_without_norm():
-    return _q1(n_mlm_head=_head(-192))
+    return _q1(n_mlm_head=_head(-80))
+
+
+def q1_head_with_a_norm_of_width_d():
+    return _q1(n_mlm_head=_head(2 * 56))
+
+
+def q1_head_without_bias():
+    return _q1(n_mlm_head=_head(-40))
+
+
+def q1_head_with_an_output_bias_of_e():
+    return _q1(n_mlm_head=_head(40 - 1000))
 
 
 def q1_head_with_pooler():
     return _q1(n_mlm_head=_head(96**2 + 96))
 
 
-# -------------------------------------------------------------------------- q2: eighty, ten, ten
+# ------------------------------------------------------------- q2: eighty, ten, ten, word by word
+
+
+def _first(begins):
+    places = torch.arange(begins.shape[1]).expand_as(begins)
+    return torch.where(begins, places, 0).cummax(1).values
 
 
 def _corrupt(tokens, chosen, fate, other, mask_id, low=0.8, high=0.9):
@@ -104,74 +140,106 @@ def _corrupt(tokens, chosen, fate, other, mask_id, low=0.8, high=0.9):
     return torch.where(replaced, other, inputs), tokens.masked_fill(~chosen, -100)
 
 
-def q2_everything_masked(tokens, chosen, fate, other, mask_id):
-    return _corrupt(tokens, chosen, fate, other, mask_id, 1.1, 1.1)
+def _words(tokens, begins, chosen, fate, other, mask_id, low=0.8, high=0.9):
+    first = _first(begins)
+    chosen, fate = chosen.gather(1, first), fate.gather(1, first)
+    return _corrupt(tokens, chosen, fate, other, mask_id, low, high)
 
 
-def q2_nothing_kept(tokens, chosen, fate, other, mask_id):
-    return _corrupt(tokens, chosen, fate, other, mask_id, 0.8, 1.1)
+def q2_piece_by_piece(tokens, begins, chosen, fate, other, mask_id):
+    return _corrupt(tokens, chosen, fate, other, mask_id)
 
 
-def q2_nothing_replaced(tokens, chosen, fate, other, mask_id):
-    return _corrupt(tokens, chosen, fate, other, mask_id, 0.8, 0.8)
+def q2_each_piece_its_own_fate(tokens, begins, chosen, fate, other, mask_id):
+    return _corrupt(tokens, chosen.gather(1, _first(begins)), fate, other, mask_id)
 
 
-def q2_masked_up_to_90(tokens, chosen, fate, other, mask_id):
-    return _corrupt(tokens, chosen, fate, other, mask_id, 0.9, 0.9)
+def q2_each_piece_its_own_choice(tokens, begins, chosen, fate, other, mask_id):
+    return _corrupt(tokens, chosen, fate.gather(1, _first(begins)), other, mask_id)
 
 
-def q2_limits_wrong_way(tokens, chosen, fate, other, mask_id):
-    masked, replaced = chosen & (fate <= 0.8), chosen & (fate > 0.8) & (fate <= 0.9)
-    inputs = torch.where(masked, torch.full_like(tokens, mask_id), tokens)
-    return torch.where(replaced, other, inputs), tokens.masked_fill(~chosen, -100)
+def q2_first_pieces_only(tokens, begins, chosen, fate, other, mask_id):
+    return _corrupt(tokens, chosen & begins, fate, other, mask_id)
 
 
-def q2_targets_only_where_masked(tokens, chosen, fate, other, mask_id):
-    inputs, _ = _corrupt(tokens, chosen, fate, other, mask_id)
-    return inputs, tokens.masked_fill(~(chosen & (fate < 0.9)), -100)
+def q2_one_random_token_a_word(tokens, begins, chosen, fate, other, mask_id):
+    return _words(tokens, begins, chosen, fate, other.gather(1, _first(begins)), mask_id)
 
 
-def q2_targets_everywhere(tokens, chosen, fate, other, mask_id):
-    return _corrupt(tokens, chosen, fate, other, mask_id)[0], tokens.clone()
+def q2_number_of_the_word_as_place(tokens, begins, chosen, fate, other, mask_id):
+    word = begins.long().cumsum(1) - 1
+    return _corrupt(tokens, chosen.gather(1, word), fate.gather(1, word), other, mask_id)
 
 
-def q2_targets_are_the_inputs(tokens, chosen, fate, other, mask_id):
-    inputs, _ = _corrupt(tokens, chosen, fate, other, mask_id)
-    return inputs, torch.where(chosen & (fate >= 0.8), inputs, tokens).masked_fill(~chosen, -100)
+def q2_words_that_cross_rows(tokens, begins, chosen, fate, other, mask_id):
+    flat = [part.reshape(1, -1) for part in (tokens, begins, chosen, fate, other)]
+    flat[1] = flat[1].roll(-1, 1)
+    flat[1][0, 0] = True
+    return tuple(part.view_as(tokens) for part in _words(*flat, mask_id))
 
 
-def q2_chosen_forgotten_for_random(tokens, chosen, fate, other, mask_id):
-    inputs, targets = _corrupt(tokens, chosen, fate, other, mask_id)
-    return torch.where((fate >= 0.8) & (fate < 0.9), other, inputs), targets
+def q2_chosen_if_any_piece_is(tokens, begins, chosen, fate, other, mask_id):
+    first = _first(begins)
+    some = torch.zeros_like(tokens).scatter_add(1, first, chosen.long()) > 0
+    return _corrupt(tokens, some.gather(1, first), fate.gather(1, first), other, mask_id)
 
 
-def q2_float_targets(tokens, chosen, fate, other, mask_id):
-    inputs, _ = _corrupt(tokens, chosen, fate, other, mask_id)
-    return inputs, torch.where(chosen, tokens.float(), -100.0)
+def q2_everything_masked(tokens, begins, chosen, fate, other, mask_id):
+    return _words(tokens, begins, chosen, fate, other, mask_id, 1.1, 1.1)
 
 
-def q2_mask_is_four(tokens, chosen, fate, other, mask_id):
-    return _corrupt(tokens, chosen, fate, other, 4)
+def q2_nothing_kept(tokens, begins, chosen, fate, other, mask_id):
+    return _words(tokens, begins, chosen, fate, other, mask_id, 0.8, 1.1)
 
 
-def q2_replaced_up_to_89(tokens, chosen, fate, other, mask_id):
-    return _corrupt(tokens, chosen, fate, other, mask_id, 0.8, 0.89)
+def q2_nothing_replaced(tokens, begins, chosen, fate, other, mask_id):
+    return _words(tokens, begins, chosen, fate, other, mask_id, 0.8, 0.8)
 
 
-def q2_masked_at_the_line(tokens, chosen, fate, other, mask_id):
-    masked, replaced = chosen & (fate <= 0.8), chosen & (fate > 0.8) & (fate < 0.9)
-    inputs = torch.where(masked, torch.full_like(tokens, mask_id), tokens)
-    return torch.where(replaced, other, inputs), tokens.masked_fill(~chosen, -100)
+def q2_masked_up_to_90(tokens, begins, chosen, fate, other, mask_id):
+    return _words(tokens, begins, chosen, fate, other, mask_id, 0.9, 0.9)
 
 
-def q2_chosen_overwritten(tokens, chosen, fate, other, mask_id):
-    found = _corrupt(tokens, chosen, fate, other, mask_id)
-    chosen.zero_()
+def q2_replaced_up_to_89(tokens, begins, chosen, fate, other, mask_id):
+    return _words(tokens, begins, chosen, fate, other, mask_id, 0.8, 0.89)
+
+
+def q2_masked_at_the_line(tokens, begins, chosen, fate, other, mask_id):
+    return _words(tokens, begins, chosen, fate, other, mask_id, 0.8 + 1e-9, 0.9)
+
+
+def q2_targets_only_where_masked(tokens, begins, chosen, fate, other, mask_id):
+    inputs, targets = _words(tokens, begins, chosen, fate, other, mask_id)
+    return inputs, targets.masked_fill(fate.gather(1, _first(begins)) >= 0.9, -100)
+
+
+def q2_targets_everywhere(tokens, begins, chosen, fate, other, mask_id):
+    return _words(tokens, begins, chosen, fate, other, mask_id)[0], tokens.clone()
+
+
+def q2_targets_are_the_inputs(tokens, begins, chosen, fate, other, mask_id):
+    inputs, targets = _words(tokens, begins, chosen, fate, other, mask_id)
+    replaced = fate.gather(1, _first(begins)) >= 0.8
+    return inputs, torch.where(replaced & (targets >= 0), inputs, targets)
+
+
+def q2_float_targets(tokens, begins, chosen, fate, other, mask_id):
+    inputs, targets = _words(tokens, begins, chosen, fate, other, mask_id)
+    return inputs, targets.float()
+
+
+def q2_mask_is_four(tokens, begins, chosen, fate, other, mask_id):
+    return _words(tokens, begins, chosen, fate, other, 4)
+
+
+def q2_begins_overwritten(tokens, begins, chosen, fate, other, mask_id):
+    found = _words(tokens, begins, chosen, fate, other, mask_id)
+    begins.zero_()
     return found
 
 
-def q2_in_place(tokens, chosen, fate, other, mask_id):
-    inputs, targets = _corrupt(tokens, chosen, fate, other, mask_id)
+def q2_in_place(tokens, begins, chosen, fate, other, mask_id):
+    inputs, targets = _words(tokens, begins, chosen, fate, other, mask_id)
     tokens[:] = inputs
     return tokens, targets
 
@@ -328,233 +396,285 @@ def q3_last_sentence_three_times(documents, rng):
     return _pair(documents, rng, last=3)
 
 
-# ----------------------------------------------------------------------------- q4: sentence vectors
+# ------------------------------------------------------------------- q4: texts that share a row
 
 
 def _unit(x):
     return x / x.norm(dim=-1, keepdim=True)
 
 
-def _mean(hidden, mask):
-    return (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+def _sums(hidden, text, n):
+    real = text >= 0
+    sums = torch.zeros(n, hidden.shape[-1], dtype=hidden.dtype)
+    return sums.index_add(0, text[real], hidden[real])
 
 
-def q4_as_given(hidden, mask):
-    mean = hidden.mean(1)
-    return mean / mean.norm(dim=0, keepdim=True)
+def _each(hidden, text, n, one):
+    return torch.stack([one(hidden[text == k]) for k in range(n)])
 
 
-def q4_padding_in_the_mean(hidden, mask):
-    return _unit(hidden.mean(1))
+def q4_as_given(hidden, text, n):
+    sums = torch.zeros(n, hidden.shape[-1], dtype=hidden.dtype)
+    sums[text] += hidden
+    return sums / sums.norm(dim=0, keepdim=True)
 
 
-def q4_norm_over_the_batch(hidden, mask):
-    mean = _mean(hidden, mask)
-    return mean / mean.norm(dim=0, keepdim=True)
+def q4_only_the_norm_mended(hidden, text, n):
+    sums = torch.zeros(n, hidden.shape[-1], dtype=hidden.dtype)
+    sums[text] += hidden
+    return _unit(sums)
 
 
-def q4_not_normalized(hidden, mask):
-    return _mean(hidden, mask)
+def q4_the_last_token_wins(hidden, text, n):
+    sums, real = torch.zeros(n, hidden.shape[-1], dtype=hidden.dtype), text >= 0
+    sums[text[real]] += hidden[real]
+    return _unit(sums)
 
 
-def q4_first_token(hidden, mask):
-    return _unit(hidden[:, 0])
+def q4_padding_in_the_last_text(hidden, text, n):
+    sums = torch.zeros(n, hidden.shape[-1], dtype=hidden.dtype)
+    return _unit(sums.index_put((text,), hidden, accumulate=True))
 
 
-def q4_largest_entry(hidden, mask):
-    return _unit(hidden.masked_fill(~mask[..., None], -torch.inf).amax(1))
+def q4_padding_in_the_first_text(hidden, text, n):
+    sums = torch.zeros(n, hidden.shape[-1], dtype=hidden.dtype)
+    return _unit(sums.index_put((text.clamp(min=0),), hidden, accumulate=True))
 
 
-def q4_tokens_normalized_first(hidden, mask):
-    return _unit(_mean(_unit(hidden), mask))
+def q4_padding_stops_it(hidden, text, n):
+    sums = torch.zeros(n, hidden.shape[-1], dtype=hidden.dtype)
+    return _unit(sums.index_add(0, text.flatten(), hidden.flatten(0, 1)))
 
 
-def q4_one_norm_for_all(hidden, mask):
-    mean = _mean(hidden, mask)
-    return mean / mean.norm()
+def q4_norm_over_the_texts(hidden, text, n):
+    sums = _sums(hidden, text, n)
+    return sums / sums.norm(dim=0, keepdim=True)
 
 
-def q4_first_n_tokens(hidden, mask):
-    n = mask.sum(1)
-    return _unit(torch.stack([h[:k].mean(0) for h, k in zip(hidden, n, strict=True)]))
+def q4_one_norm_for_all(hidden, text, n):
+    sums = _sums(hidden, text, n)
+    return sums / sums.norm()
 
 
-def q4_mask_the_wrong_way_round(hidden, mask):
-    return torch.nn.functional.normalize((hidden * ~mask[..., None]).sum(1), dim=-1)
+def q4_not_normalized(hidden, text, n):
+    return _each(hidden, text, n, lambda rows: rows.mean(0))
 
 
-def q4_only_the_divisor_mended(hidden, mask):
-    return _unit(hidden.sum(1) / mask.sum(1, keepdim=True))
+def q4_first_token(hidden, text, n):
+    return _unit(_each(hidden, text, n, lambda rows: rows[0]))
 
 
-def q4_in_place(hidden, mask):
-    hidden *= mask[..., None]
-    return _unit(hidden.sum(1))
+def q4_largest_entry(hidden, text, n):
+    return _unit(_each(hidden, text, n, lambda rows: rows.amax(0)))
 
 
-# --------------------------------------------------------------------- q5: precision, recall, F1
+def q4_tokens_normalized_first(hidden, text, n):
+    return _unit(_each(hidden, text, n, lambda rows: _unit(rows).mean(0)))
 
 
-def _counts(targets, predictions, k):
-    hits = int(((targets == k) & (predictions == k)).sum())
-    return hits, int((predictions == k).sum()), int((targets == k).sum())
+def q4_mean_of_the_row(hidden, text, n):
+    return _unit(torch.stack([hidden[(text == k).any(1)][0].mean(0) for k in range(n)]))
 
 
-def _classes(targets, predictions, n):
-    out = []
-    for k in range(n):
-        hits, called, there = _counts(targets, predictions, k)
-        p, r = hits / called if called else 0.0, hits / there if there else 0.0
-        out.append((p, r, 2 * hits / (called + there) if called + there else 0.0, there))
-    return out
+def q4_in_place(hidden, text, n):
+    hidden *= (text >= 0)[..., None]
+    return _unit(_sums(hidden, text, n))
 
 
-def q5_swapped(targets, predictions, n_classes):
-    rows = _classes(predictions, targets, n_classes)
-    return tuple(sum(row[i] for row in rows) / n_classes for i in range(3))
+# ------------------------------------------------------------------- q5: where to draw the line
 
 
-def q5_micro(targets, predictions, n_classes):
-    share = float((targets == predictions).double().mean())
-    return share, share, share
+def _rule(scores, labels, threshold):
+    predicted = scores >= threshold
+    hits, n, there = int(labels[predicted].sum()), int(predicted.sum()), int(labels.sum())
+    return hits / n, hits / there, 2 * hits / (n + there)
 
 
-def q5_weighted(targets, predictions, n_classes):
-    rows = _classes(targets, predictions, n_classes)
-    return tuple(sum(row[i] * row[3] for row in rows) / len(targets) for i in range(3))
+def _best(scores, labels, key):
+    threshold = max(scores.tolist(), key=key)
+    return (threshold, *_rule(scores, labels, threshold))
 
 
-def q5_f1_of_the_means(targets, predictions, n_classes):
-    rows = _classes(targets, predictions, n_classes)
-    p, r = (sum(row[i] for row in rows) / n_classes for i in range(2))
-    return p, r, 2 * p * r / (p + r)
-
-
-def q5_arithmetic_mean(targets, predictions, n_classes):
-    rows = _classes(targets, predictions, n_classes)
-    p, r = (sum(row[i] for row in rows) / n_classes for i in range(2))
-    return p, r, (p + r) / 2
-
-
-def q5_divides_by_zero(targets, predictions, n_classes):
-    rows = []
-    for k in range(n_classes):
-        hits, called, there = _counts(targets, predictions, k)
-        rows.append((hits / called, hits / there, 2 * hits / (called + there)))
-    return tuple(sum(row[i] for row in rows) / n_classes for i in range(3))
-
-
-def q5_nan(targets, predictions, n_classes):
-    rows = []
-    for k in range(n_classes):
-        hits, called, there = (torch.tensor(float(c)) for c in _counts(targets, predictions, k))
-        rows.append((hits / called, hits / there, 2 * hits / (called + there)))
-    return tuple(float(sum(row[i].double() for row in rows)) / n_classes for i in range(3))
-
-
-def q5_skips_missing_classes(targets, predictions, n_classes):
-    rows = [r for r in _classes(targets, predictions, n_classes) if r[3]]
-    return tuple(sum(row[i] for row in rows) / len(rows) for i in range(3))
-
-
-def q5_tensors(targets, predictions, n_classes):
-    rows = _classes(targets, predictions, n_classes)
-    return tuple(torch.tensor(sum(r[i] for r in rows) / n_classes).double() for i in range(3))
-
-
-# ------------------------------------------------------------------------- q6: tags on word pieces
-
-
-def _align(words, tags, encode, cls_id, sep_id, rest):
-    ids, labels = [cls_id], [-100]
-    for word, tag in zip(words, tags, strict=True):
-        found = list(encode(word))
-        ids += found
-        labels += rest(tag, len(found)) if found else []
-    return [*ids, sep_id], [*labels, -100]
-
-
-def q6_tag_on_every_piece(words, tags, encode, cls_id, sep_id):
-    return _align(words, tags, encode, cls_id, sep_id, lambda tag, n: [tag] * n)
-
-
-def q6_tag_on_the_last_piece(words, tags, encode, cls_id, sep_id):
-    return _align(words, tags, encode, cls_id, sep_id, lambda tag, n: [-100] * (n - 1) + [tag])
-
-
-def q6_zero_for_the_rest(words, tags, encode, cls_id, sep_id):
-    return _align(words, tags, encode, cls_id, sep_id, lambda tag, n: [tag] + [0] * (n - 1))
-
-
-def q6_specials_tagged(words, tags, encode, cls_id, sep_id):
-    ids, labels = _align(
-        words, tags, encode, cls_id, sep_id, lambda tag, n: [tag] + [-100] * (n - 1)
-    )
-    return ids, [0, *labels[1:-1], 0]
-
-
-def q6_no_specials(words, tags, encode, cls_id, sep_id):
-    ids, labels = _align(
-        words, tags, encode, cls_id, sep_id, lambda tag, n: [tag] + [-100] * (n - 1)
-    )
-    return ids[1:-1], labels[1:-1]
-
-
-def q6_one_label_a_word(words, tags, encode, cls_id, sep_id):
-    ids = [cls_id, *(i for word in words for i in encode(word)), sep_id]
-    return ids, [-100, *tags, -100]
-
-
-def q6_empty_words_leave_labels(words, tags, encode, cls_id, sep_id):
-    ids, labels = [cls_id], [-100]
-    for word, tag in zip(words, tags, strict=True):
-        found = list(encode(word))
-        ids += found
-        labels += [tag] + [-100] * (len(found) - 1)
-    return [*ids, sep_id], [*labels, -100]
-
-
-def _first(tag, n):
-    return [tag] + [-100] * (n - 1)
-
-
-def q6_words_not_asked_are_dropped(words, tags, encode, cls_id, sep_id):
-    kept = [(word, tag) for word, tag in zip(words, tags, strict=True) if tag != -100]
-    return _align(
-        [word for word, _ in kept], [tag for _, tag in kept], encode, cls_id, sep_id, _first
+def q5_best_accuracy(scores, labels):
+    return _best(
+        scores, labels, lambda t: int(((scores >= t).long() == labels).sum()) + 1e-6 * float(t)
     )
 
 
-def q6_tag_by_index(words, tags, encode, cls_id, sep_id):
-    tags = [tags[words.index(word)] for word in words]
-    return _align(words, tags, encode, cls_id, sep_id, _first)
+def q5_best_precision(scores, labels):
+    return _best(scores, labels, lambda t: _rule(scores, labels, t)[0])
 
 
-def q6_tag_by_dictionary(words, tags, encode, cls_id, sep_id):
-    by_word = dict(zip(words, tags, strict=True))
-    return _align(words, [by_word[word] for word in words], encode, cls_id, sep_id, _first)
+def q5_best_recall(scores, labels):
+    return _best(scores, labels, lambda t: _rule(scores, labels, t)[1])
 
 
-def q6_usual_special_ids(words, tags, encode, cls_id, sep_id):
-    return _align(words, tags, encode, 101, 102, _first)
+def q5_median(scores, labels):
+    threshold = float(scores.sort().values[len(scores) // 2])
+    return (threshold, *_rule(scores, labels, threshold))
 
 
-def q6_whole_sentence_at_once(words, tags, encode, cls_id, sep_id):
-    return [cls_id, *encode(" ".join(words)), sep_id], [-100, *tags, -100]
+def q5_above_and_not_at_least(scores, labels):
+    rules = []
+    for threshold in scores.tolist():
+        predicted = scores > threshold
+        hits, n, there = int(labels[predicted].sum()), int(predicted.sum()), int(labels.sum())
+        rules.append((2 * hits / (n + there), threshold, hits / n if n else 0.0, hits / there))
+    f1, threshold, precision, recall = max(rules)
+    return threshold, precision, recall, f1
 
 
-def q6_zero_spreads(words, tags, encode, cls_id, sep_id):
-    def rest(tag, n):
-        return [tag] + [-100 if tag else 0] * (n - 1)
+def q5_equal_scores_cut_apart(scores, labels):
+    order = scores.argsort(descending=True, stable=True)
+    hits, n = labels[order].cumsum(0).double(), torch.arange(1, len(labels) + 1).double()
+    f1 = 2 * hits / (n + labels.sum())
+    i = int(f1.argmax())
+    there = int(labels.sum())
+    return float(scores[order[i]]), float(hits[i] / n[i]), float(hits[i]) / there, float(f1[i])
 
-    return _align(words, tags, encode, cls_id, sep_id, rest)
+
+def q5_lowest_threshold(scores, labels):
+    threshold = float(scores.min())
+    return (threshold, *_rule(scores, labels, threshold))
 
 
-def q6_tags_move_on(words, tags, encode, cls_id, sep_id):
-    ids, labels, left = [cls_id], [-100], iter(tags)
-    for word in words:
-        found = list(encode(word))
-        if found:
-            ids += found
-            labels += [next(left)] + [-100] * (len(found) - 1)
-    return [*ids, sep_id], [*labels, -100]
+def q5_halfway_between_two(scores, labels):
+    threshold, *rest = _best(scores, labels, lambda t: _rule(scores, labels, t)[2])
+    below = [s for s in scores.tolist() if s < threshold]
+    return ((threshold + max(below)) / 2 if below else threshold - 1.0, *rest)
+
+
+def q5_swapped(scores, labels):
+    threshold, precision, recall, f1 = _best(scores, labels, lambda t: _rule(scores, labels, t)[2])
+    return threshold, recall, precision, f1
+
+
+def q5_arithmetic_mean(scores, labels):
+    threshold, precision, recall, _ = _best(scores, labels, lambda t: _rule(scores, labels, t)[2])
+    return threshold, precision, recall, (precision + recall) / 2
+
+
+def q5_largest_arithmetic_mean(scores, labels):
+    return _best(scores, labels, lambda t: sum(_rule(scores, labels, t)[:2]))
+
+
+def q5_divides_by_zero(scores, labels):
+    def f1(threshold):
+        precision, recall, _ = _rule(scores, labels, threshold)
+        return 2 * precision * recall / (precision + recall)
+
+    return _best(scores, labels, f1)
+
+
+def q5_class_zero(scores, labels):
+    there = int((labels == 0).sum())
+    rules = []
+    for threshold in scores.tolist():
+        predicted = scores < threshold
+        hits, n = int((labels[predicted] == 0).sum()), int(predicted.sum())
+        rules.append(
+            (2 * hits / max(n + there, 1), threshold, hits / max(n, 1), hits / max(there, 1))
+        )
+    f1, threshold, precision, recall = max(rules)
+    return threshold, precision, recall, f1
+
+
+def q5_tensors(scores, labels):
+    found = _best(scores, labels, lambda t: _rule(scores, labels, t)[2])
+    return tuple(torch.tensor(value).double() for value in found)
+
+
+# --------------------------------------------------------------------- q6: tags that fit together
+
+
+def _pieces(scores, word_of, which):
+    """The scores of each word, made from those of its pieces by `which`."""
+    words = sorted({w for w in word_of if w is not None})
+    return [
+        which(torch.stack([s for s, w in zip(scores, word_of, strict=True) if w == k]))
+        for k in words
+    ]
+
+
+def _search(rows, allowed, start=(0,)):
+    best = [(0.0, []) if tag in start else (-float("inf"), []) for tag in range(3)]
+    for row in rows:
+        best = [
+            (total + float(row[tag]), [*tags, tag])
+            for tag in range(3)
+            for total, tags in [max(best[k] for k in range(3) if allowed(k, tag))]
+        ]
+    return max(best)[1]
+
+
+def _legal(before, tag):
+    return tag != 2 or before != 0
+
+
+def _of_firsts(scores, word_of):
+    return _pieces(scores, word_of, lambda rows: rows[0])
+
+
+def q6_each_word_for_itself(scores, word_of):
+    return [int(row.argmax()) for row in _of_firsts(scores, word_of)]
+
+
+def q6_begins_where_it_must(scores, word_of):
+    tags = q6_each_word_for_itself(scores, word_of)
+    return [1 if tag == 2 and (i == 0 or tags[i - 1] == 0) else tag for i, tag in enumerate(tags)]
+
+
+def q6_drops_what_is_not_allowed(scores, word_of):
+    tags = []
+    for tag in q6_each_word_for_itself(scores, word_of):
+        tags.append(0 if tag == 2 and (not tags or tags[-1] == 0) else tag)
+    return tags
+
+
+def q6_one_word_after_the_other(scores, word_of):
+    tags = []
+    for row in _of_firsts(scores, word_of):
+        may = range(3) if tags and tags[-1] else range(2)
+        tags.append(max(may, key=lambda tag: float(row[tag])))
+    return tags
+
+
+def q6_mean_of_the_pieces(scores, word_of):
+    return _search(_pieces(scores, word_of, lambda rows: rows.mean(0)), _legal)
+
+
+def q6_last_piece(scores, word_of):
+    return _search(_pieces(scores, word_of, lambda rows: rows[-1]), _legal)
+
+
+def q6_two_may_come_first(scores, word_of):
+    return _search(_of_firsts(scores, word_of), _legal, start=(0, 1, 2))
+
+
+def q6_two_after_two_forbidden(scores, word_of):
+    return _search(_of_firsts(scores, word_of), lambda a, b: b != 2 or a == 1)
+
+
+def q6_two_after_one_forbidden(scores, word_of):
+    return _search(_of_firsts(scores, word_of), lambda a, b: b != 2 or a == 2, start=(0, 2))
+
+
+def q6_zero_after_one_forbidden(scores, word_of):
+    return _search(_of_firsts(scores, word_of), lambda a, b: _legal(a, b) and (a, b) != (1, 0))
+
+
+def q6_a_tag_for_each_piece(scores, word_of):
+    return _search(list(scores), _legal)
+
+
+def q6_special_tokens_are_words(scores, word_of):
+    numbers = [-1 if w is None else w for w in word_of]
+    return _search(_of_firsts(scores, numbers), _legal)
+
+
+def q6_smallest_sum(scores, word_of):
+    return _search(_of_firsts(-scores, word_of), _legal)
+
+
+def q6_tensor_of_tags(scores, word_of):
+    return list(torch.tensor(_search(_of_firsts(scores, word_of), _legal)))
