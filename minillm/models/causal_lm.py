@@ -173,12 +173,12 @@ class CausalLM(nn.Module):
             if given is not None and not isinstance(given, Tensor):
                 raise ValueError(f"{name} is {given!r:.60}; write `torch.tensor({name})`")
         fitting = ((1, tokens.shape[1]), tokens.shape)
-        if positions is not None and positions.shape not in fitting:
+        if positions is not None and not any(positions.shape == shape for shape in fitting):
             raise ValueError(
                 f"positions {tuple(positions.shape)} must match tokens {tuple(tokens.shape)}"
             )
         shapes = ((tokens.shape[0], end), (*tokens.shape, end))
-        if attention_mask is not None and attention_mask.shape not in shapes:
+        if attention_mask is not None and not any(attention_mask.shape == s for s in shapes):
             raise ValueError(
                 f"attention_mask must be {shapes[0]} (cached and new positions) or, for pairs, "
                 f"{shapes[1]}; got {tuple(attention_mask.shape)}"

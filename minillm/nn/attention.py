@@ -100,7 +100,7 @@ def check_qkv(
 def _broadcasts(x: Tensor, target: tuple[int, ...]) -> bool:
     """Whether `x` fits `target` as it is or by repeating axes of length 1."""
     ends = zip(x.shape[::-1], target[::-1], strict=False)
-    return x.ndim <= len(target) and all(a in (1, b) for a, b in ends)
+    return x.ndim <= len(target) and all(a == 1 or a == b for a, b in ends)
 
 
 def attention_weights(

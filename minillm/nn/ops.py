@@ -47,7 +47,7 @@ def torch_attention(
     """
     check_qkv(q, k, v, mask, bias)
     t, s = q.shape[2], k.shape[2]
-    square = causal and mask is None and bias is None and t == s
+    square = causal and t > 1 and t == s and mask is None and bias is None
     if causal and not square and (t > 1 or s < t):
         allowed = causal_mask(t, s, device=q.device)
         mask = allowed if mask is None else mask & allowed
@@ -55,7 +55,7 @@ def torch_attention(
         mask = bias if mask is None else bias.masked_fill(~mask, -torch.inf)
     grouped = q.shape[1] != k.shape[1]
     return F.scaled_dot_product_attention(
-        q, k, v, mask, dropout, is_causal=square and t > 1, scale=scale, enable_gqa=grouped
+        q, k, v, mask, dropout, is_causal=square, scale=scale, enable_gqa=grouped
     )
 
 
@@ -105,20 +105,25 @@ def torch_cross_entropy(
 
 
 def torch_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`linear`, and for one vector on a CPU, as in generating, the matrix times two copies of it.
+    """`linear`, and for a few vectors on a CPU, as in generating, the matrix times their columns.
 
-    For a single vector PyTorch calls a routine that, where this was measured, runs on one core and
-    reads memory at less than half its speed, and generating is little but reading all weights once
-    per token. Two columns go to the matrix product, which does neither. Small matrices stay in the
-    processor's cache, where there is nothing to gain.
+    Generating is little but reading all weights once per token. For one vector PyTorch calls a
+    routine that, where this was measured, runs on one core and reads memory at less than half its
+    speed; for two to eight, one that is slower still. The same product the other way round, W xᵀ,
+    is neither, with at least two columns. Small matrices stay in the processor's cache, where there
+    is nothing to gain. Compiled (`torch.compile`), one vector needs no such turn: product and sum
+    become a single loop over the weights, at the memory's speed.
     """
-    one_vector = x.numel() == x.shape[-1] and weight.numel() > 100_000
-    if not one_vector or x.is_cuda or x.dtype != torch.float32:
+    n = x.numel() // x.shape[-1]
+    if not 1 <= n <= 8 or weight.numel() <= 100_000 or x.is_cuda or x.dtype != torch.float32:
         return F.linear(x, weight, bias)
-    row = x.reshape(1, -1)
-    two = torch.cat([row, row]).T
-    y = weight @ two if bias is None else torch.addmm(bias[:, None], weight, two)
-    return y[:, 0].contiguous().view(*x.shape[:-1], -1)
+    rows = x.reshape(n, -1)
+    if n == 1 and torch.compiler.is_compiling():
+        y = (weight * rows).sum(-1) if bias is None else (weight * rows).sum(-1) + bias
+        return y.view(*x.shape[:-1], -1)
+    columns = (torch.cat([rows, rows]) if n == 1 else rows).T
+    y = weight @ columns if bias is None else torch.addmm(bias[:, None], weight, columns)
+    return y[:, :n].T.contiguous().view(*x.shape[:-1], -1)
 
 
 TORCH_OPS = Ops(
