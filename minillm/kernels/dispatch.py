@@ -61,12 +61,17 @@ def use(backend: str | None) -> Iterator[None]:
         _override.reset(token)
 
 
-def backend(x: Tensor, *, dot: bool = False) -> str:
+def backend(x: Tensor, *, dot: bool = False, beyond: str = "") -> str:
     """The backend for a call on `x`: what `use` says, otherwise Triton wherever it can run.
 
-    ValueError where an override cannot be obeyed, with the reason.
+    `beyond` names what the call asks for and the kernel does not do, such as "a mask"; empty if
+    nothing. ValueError where an override cannot be obeyed, with the reason.
     """
     wanted, missing = _override.get(), _missing(x, dot)
+    if beyond and wanted in ("triton", "interpret"):
+        raise ValueError(f"the kernel has no way to serve {beyond}: leave it to use(None)")
+    if beyond:
+        return "torch"
     if wanted == "triton" and missing:
         raise ValueError(f"the triton backend cannot serve this call: {missing}")
     if wanted == "interpret" and (triton is None or not INTERPRETED or x.is_cuda):

@@ -191,13 +191,15 @@ def flash_attention(
 
     Causal is aligned to the bottom right; `window` keeps the last keys of a causal query, its own
     among them. g < h heads of keys and values serve h/g query heads each. A mask, a bias or
-    dropout is not for this kernel: those calls go to PyTorch's own.
+    dropout is not for this kernel: those calls go to PyTorch's own (inside `use("triton")`, which
+    promises the kernel, they are a ValueError).
     """
     check_qkv(q, k, v, mask, bias)
     if window is not None and (not causal or window < 1):
         raise ValueError(f"window {window}: a window of at least 1 key goes with causal=True")
-    plain = mask is None and bias is None and not dropout
-    if not plain or backend(q, dot=True) == "torch":
+    asked = {"a mask": mask is not None, "a bias": bias is not None, "dropout": dropout > 0}
+    beyond = " and ".join(name for name, given in asked.items() if given)
+    if backend(q, dot=True, beyond=beyond) == "torch":
         if window is not None:
             near = _window_mask(q.shape[2], k.shape[2], window, q.device)
             mask = near if mask is None else mask & near

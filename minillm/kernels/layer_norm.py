@@ -95,7 +95,8 @@ def layer_norm(
 
     Rows of more than 32,768 numbers, which no program can hold, go to PyTorch.
     """
-    if backend(x) == "torch" or x.shape[-1] > LONGEST:
+    beyond = f"rows of {x.shape[-1]} numbers" if x.shape[-1] > LONGEST else ""
+    if backend(x, beyond=beyond) == "torch":
         return torch_layer_norm(x, weight, bias, eps)
     like = {"dtype": x.dtype, "device": x.device}
     weight = torch.ones(x.shape[-1], **like) if weight is None else weight

@@ -106,7 +106,8 @@ def rms_norm(
     With a `residual`, (norm(x + residual), x + residual): what a pre-norm block needs next, and
     what it passes on. Rows of more than 32,768 numbers, which no program can hold, go to PyTorch.
     """
-    if backend(x) == "torch" or x.shape[-1] > LONGEST:
+    beyond = f"rows of {x.shape[-1]} numbers" if x.shape[-1] > LONGEST else ""
+    if backend(x, beyond=beyond) == "torch":
         h = x if residual is None else x + residual
         y = torch_rms_norm(h, weight, eps)
         return y if residual is None else (y, h)

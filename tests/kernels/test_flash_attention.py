@@ -102,7 +102,8 @@ def test_masks_go_to_the_reference_and_mistakes_are_named(data, check):
     q, k, v = (data(2, 2, 9, 8, grad=False) for _ in range(3))
     mask = torch.ones(2, 1, 1, 9, dtype=torch.bool, device=q.device)
     mask[0, ..., :3] = False
-    masked = flash_attention(q, k, v, mask, causal=True)
+    with dispatch.use(None):
+        masked = flash_attention(q, k, v, mask, causal=True)
     expected = scaled_dot_product_attention(*(x.double() for x in (q, k, v)), mask, causal=True)
     check(masked, expected)
     with pytest.raises(ValueError, match="window 4"):
