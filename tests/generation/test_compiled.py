@@ -1,4 +1,4 @@
-"""`torch.compile(model)` generates the same text, in one graph, not compiled anew for every token."""
+"""`torch.compile(model)` generates the same text, in one graph, not compiled for every token."""
 
 import shutil
 import subprocess
