@@ -26,6 +26,14 @@ def test_counts_up(write_text):
     assert out != [5, 6, 7, 8, 9, 0, 1, 2, 3, 4], 'writing goes on behind the end token'
     assert out != [5, 6, 7, 9, 0, 1, 2, 3, 4, 5], 'the end token was left out, but writing went on'
     assert out == [5, 6, 7], f'with end = 8, [5] becomes [5, 6, 7]; you returned {out}'
+    out = write_text(next_one, [7], 5, 0, 8, generator)
+    assert out == [7, 8, 9], f'end may be 0: [7] becomes [7, 8, 9]; you returned {out}'
+    out = write_text(next_one, [9, 4, 9], 2, 9, 8, generator)
+    assert out == [9, 4, 9, 0, 1], f'end stops the writing when it is *drawn*; in the prompt it is a token like others: [9, 4, 9] becomes [9, 4, 9, 0, 1], you returned {out}'
+
+    def never(tokens):
+        raise AssertionError('n_tokens = 0 returns the prompt and asks the model for nothing')
+    assert write_text(never, [1, 2], 0, 9, 4, generator) == [1, 2], 'n_tokens = 0 returns the prompt'
 
 @test_case(points=None, hidden=False)
 def test_context(write_text):
@@ -41,4 +49,25 @@ def test_context(write_text):
     assert asked[0] != [7, 6, 5], 'give the model the *last* tokens, not the first ones'
     assert asked == [[6, 5, 4], [5, 4, 1], [4, 1, 2], [1, 2, 3], [2, 3, 4]], 'each time the last three tokens of prompt and new text'
     assert out == [7, 6, 5, 4, 1, 2, 3, 4, 5], 'the result keeps the whole prompt, also what the model could no longer see'
+
+@test_case(points=None, hidden=False)
+def test_draws(write_text):
+    import torch
+    p, asked = (torch.tensor([0.5, 0.3, 0.15, 0.05], dtype=torch.float64), [])
+
+    def model(tokens):
+        asked.append(tokens)
+        return p
+    generator, right = (torch.Generator().manual_seed(2), [])
+    while 3 not in right:
+        right.append(torch.multinomial(p, 1, generator=generator).item())
+    n = len(right)
+    used = torch.Generator().manual_seed(2)
+    out = write_text(model, [1], n + 20, 3, 4, used)
+    assert not set(out) <= {0, 1} or set(right) <= {0, 1, 3}, 'always the likeliest tokens: draw from the distribution instead'
+    assert all((isinstance(token, int) for token in out)), 'tokens are whole numbers: use .item()'
+    assert out[:n] == [1, *right[:n - 1]], "the generator's draws are others: one torch.multinomial(p, 1, generator=generator) for each token"
+    assert out == [1, *right[:-1]], 'the end token was left out, but writing went on'
+    assert len(asked) == n, f'token {n} drawn was the end, and the model was asked {len(asked)} times: stop there'
+    assert torch.equal(used.get_state(), generator.get_state()), 'more was drawn than one token at a time up to the end token'
 

@@ -11,7 +11,7 @@ def test_perplexities(perplexity_4, perplexity_8):
     p = 1 / 2 * 1 / 8 * 1 / 4 * 1 / 16
     steps = (2, 8, 4, 16)
     for name, given, n in (('perplexity_4', perplexity_4, 4), ('perplexity_8', perplexity_8, 8)):
-        assert isinstance(given, (int, float)) and math.isfinite(given), f'{name} is one number'
+        assert isinstance(given, (int, float)) and math.isfinite(given), f'{name} is one Python number (`.item()` makes one of a tensor)'
         right = math.exp(-math.log(p) / n)
         assert given != p, f'{name} is the probability of the text: perplexity is its inverse, spread over the tokens'
         assert abs(given - sum(steps) / 4) > 1e-06, 'not the mean of the inverse probabilities: take the mean of the logarithms, then the exponential'
@@ -26,7 +26,7 @@ def test_perplexities(perplexity_4, perplexity_8):
 def test_bits_per_byte(bits_per_byte):
     import math
     given = bits_per_byte
-    assert isinstance(given, (int, float)) and math.isfinite(given), 'bits_per_byte is one number'
+    assert isinstance(given, (int, float)) and math.isfinite(given), 'bits_per_byte is one Python number (`.item()` makes one of a tensor)'
     bits = sum((math.log2(n) for n in (2, 8, 4, 16)))
     assert abs(given - bits / 4) > 1e-06 and abs(given - bits / 8) > 1e-06, 'that is per token: divide by the 20 bytes of the text'
     assert abs(given - bits) > 1e-06, 'that is for the whole text: divide by its bytes'

@@ -133,6 +133,32 @@ def q2_looks_at_one_token_only(ids, context, v, k):
     return (counts + k) / (counts.sum() + k * v)
 
 
+def q2_float32_until_the_end(ids, context, v, k):
+    counts = (_counts(ids, context, v) + k).float()
+    return (counts / counts.sum()).double()
+
+
+def q2_context_backwards(ids, context, v, k):
+    counts = _counts(ids, context[::-1], v)
+    return (counts + k) / (counts.sum() + k * v)
+
+
+def q2_places_that_do_not_overlap(ids, context, v, k):
+    counts, n = torch.zeros(v, dtype=torch.float64), len(context)
+    j = n
+    while j < len(ids):
+        found = tuple(ids[j - n : j]) == tuple(context)
+        counts[ids[j]] += found
+        j += max(n, 1) if found else 1
+    return (counts + k) / (counts.sum() + k * v)
+
+
+def q2_sorts_the_text(ids, context, v, k):
+    counts = _counts(ids, context, v)
+    ids.sort()
+    return (counts + k) / (counts.sum() + k * v)
+
+
 # ---------------------------------------------------------------------------- q3: three discounts
 
 
@@ -199,6 +225,35 @@ def q3_three_means_exactly_three(counts, shorter, discounts):
     return (counts - taken) / total + taken.sum() / total * shorter
 
 
+def q3_float32(counts, shorter, discounts):
+    total = counts.sum()
+    if total == 0:
+        return shorter
+    taken = torch.tensor([0, *discounts])[counts.clamp(max=3)]
+    return (counts - taken) / total + taken.sum() / total * shorter
+
+
+def q3_changes_the_counts(counts, shorter, discounts):
+    p = _q3(counts, shorter, [0, *discounts])
+    counts.clamp_(max=3)
+    return p
+
+
+def q3_changes_the_shorter(counts, shorter, discounts):
+    p = _q3(counts, shorter, [0, *discounts])
+    shorter *= 0.5
+    return p
+
+
+def q3_keeps_a_quarter_at_least(counts, shorter, discounts):
+    total = counts.sum()
+    if total == 0:
+        return shorter
+    taken = torch.tensor([0, *discounts], dtype=torch.float64)[counts.clamp(max=3)]
+    kept = (counts - taken).clamp(min=0.25) * (counts > 0)
+    return kept / total + (1 - kept.sum() / total) * shorter
+
+
 # ----------------------------------------------------------------------------------- q4: report
 
 
@@ -259,6 +314,22 @@ def q4_two_to_the_nats(documents):
 
 def q4_two_bytes_a_character(documents):
     return _q4(*_sums(documents), sum(len(text.encode("utf-16-le")) for _, _, text in documents))
+
+
+def q4_three_bytes_unless_ascii(documents):
+    size = sum(len(text) if text.isascii() else 3 * len(text) for _, _, text in documents)
+    return _q4(*_sums(documents), size)
+
+
+def q4_one_document_for_each_text(documents):
+    documents = list({text: (x, n, text) for x, n, text in documents}.values())
+    return _q4(*_sums(documents), _bytes(documents))
+
+
+def q4_empties_the_list(documents):
+    found = _q4(*_sums(documents), _bytes(documents))
+    documents.clear()
+    return found
 
 
 # ------------------------------------------------------------------------------ q5: soft targets
@@ -340,6 +411,57 @@ def q5_calls_torch():
 def _calls_torch(z, p):
     loss = torch.nn.functional.cross_entropy(z, p)
     return loss, (z.softmax(-1) - p) / len(z)
+
+
+def q5_one_shift_for_all_rows():
+    def loss(z, p):
+        z = z - z.max()
+        return -(p * (z - z.exp().sum(-1, keepdim=True).log())).sum(-1).mean()
+
+    return _q5(loss=loss)
+
+
+def q5_autograd():
+    def loss_and_gradient(z, p):
+        z = z.detach().requires_grad_()
+        loss = -(p * z.log_softmax(-1)).sum(-1).mean()
+        return loss.detach(), torch.autograd.grad(loss, z)[0]
+
+    return _q5() | {"loss_and_gradient": loss_and_gradient}
+
+
+def q5_differences():
+    def loss_and_gradient(z, p):
+        loss, step = _q5()["loss_and_gradient"], 1e-4
+        gradient = torch.zeros_like(z)
+        for place in range(z.numel()):
+            move = torch.zeros_like(z)
+            move.view(-1)[place] = step
+            up, down = loss(z + move, p)[0], loss(z - move, p)[0]
+            gradient.view(-1)[place] = (up - down) / (2 * step)
+        return loss(z, p)[0], gradient
+
+    return _q5() | {"loss_and_gradient": loss_and_gradient}
+
+
+def q5_float32():
+    return _q5(loss=lambda z, p: -(p * z.float().log_softmax(-1)).sum(-1).mean())
+
+
+def q5_changes_the_logits():
+    def loss_and_gradient(z, p):
+        z -= z.max(-1, keepdim=True).values
+        return _q5()["loss_and_gradient"](z, p)
+
+    return _q5() | {"loss_and_gradient": loss_and_gradient}
+
+
+def q5_changes_the_targets():
+    def loss_and_gradient(z, p):
+        loss, gradient = _q5()["loss_and_gradient"](z, p)
+        return loss, p.copy_(gradient)
+
+    return _q5() | {"loss_and_gradient": loss_and_gradient}
 
 
 def q5_floor_zero():
@@ -441,3 +563,52 @@ def q6_one_short(distribution, prompt, n_tokens, end, max_context, generator):
 def q6_drops_what_it_cannot_see(distribution, prompt, n_tokens, end, max_context, generator):
     out = _q6(distribution, list(prompt), n_tokens, end, max_context, _drawn(generator))
     return out[-max(max_context, n_tokens) :]
+
+
+def q6_goes_on_behind_the_end(distribution, prompt, n_tokens, end, max_context, generator):
+    ids, draw = list(prompt), _drawn(generator)
+    for _ in range(n_tokens):
+        token = draw(distribution(ids[-max_context:]))
+        if token != end:
+            ids.append(token)
+    return ids
+
+
+def q6_cuts_at_the_end_afterwards(distribution, prompt, n_tokens, end, max_context, generator):
+    out = _q6(distribution, list(prompt), n_tokens, None, max_context, _drawn(generator))
+    new = out[len(prompt) :]
+    return list(prompt) + (new[: new.index(end)] if end in new else new)
+
+
+def q6_an_end_in_the_prompt_stops_it(distribution, prompt, n_tokens, end, max_context, generator):
+    if end in prompt:
+        return list(prompt)
+    return _q6(distribution, list(prompt), n_tokens, end, max_context, _drawn(generator))
+
+
+def q6_removes_every_end(distribution, prompt, n_tokens, end, max_context, generator):
+    out = _q6(distribution, list(prompt), n_tokens, end, max_context, _drawn(generator))
+    return [token for token in out if token != end]
+
+
+def q6_end_zero_is_false(distribution, prompt, n_tokens, end, max_context, generator):
+    return _q6(distribution, list(prompt), n_tokens, end or None, max_context, _drawn(generator))
+
+
+def q6_tensors_in_the_list(distribution, prompt, n_tokens, end, max_context, generator):
+    def draw(p):
+        return torch.multinomial(p, 1, generator=generator)[0]
+
+    return _q6(distribution, list(prompt), n_tokens, end, max_context, draw)
+
+
+def q6_draws_two_and_keeps_one(distribution, prompt, n_tokens, end, max_context, generator):
+    def draw(p):
+        return torch.multinomial(p, 2, replacement=True, generator=generator)[0].item()
+
+    return _q6(distribution, list(prompt), n_tokens, end, max_context, draw)
+
+
+def q6_at_least_one(distribution, prompt, n_tokens, end, max_context, generator):
+    n = max(n_tokens, 1)
+    return _q6(distribution, list(prompt), n, end, max_context, _drawn(generator))
