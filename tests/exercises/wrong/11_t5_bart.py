@@ -5,128 +5,164 @@ import math
 import torch
 import torch.nn.functional as F
 
+from minillm.data.denoising import restore
 from minillm.nn import t5_buckets
 
 # ------------------------------------------------------------------------------------ q1: lengths
 
 
-def _q1(source_length=196, target_length=77, bart_target=241):
+def _q1(longest_text=307, target_length=98, bart_target=308):
     return {
-        "source_length": source_length, "target_length": target_length, "bart_target": bart_target
+        "longest_text": longest_text, "target_length": target_length, "bart_target": bart_target
     }  # fmt: skip
 
 
 def q1_no_end():
-    return _q1(195, 76, 240)
+    return _q1(308, 97, 308)
+
+
+def q1_text_as_long_as_the_source():
+    return _q1(longest_text=250)
 
 
 def q1_no_sentinels_in_the_source():
-    return _q1(source_length=181)
+    return _q1(longest_text=332)
 
 
-def q1_a_sentinel_a_token():
-    return _q1(source_length=241)
+def q1_not_the_longest():
+    return _q1(longest_text=306)
+
+
+def q1_too_long():
+    return _q1(longest_text=310)
 
 
 def q1_no_last_sentinel():
-    return _q1(target_length=76)
+    return _q1(target_length=97)
 
 
 def q1_no_sentinels_in_the_target():
-    return _q1(target_length=61)
+    return _q1(target_length=78)
 
 
 def q1_nothing_closes_the_target():
-    return _q1(target_length=75)
+    return _q1(target_length=96)
 
 
 def q1_bart_writes_spans():
-    return _q1(bart_target=77)
+    return _q1(bart_target=98)
 
 
 def q1_bart_without_end():
-    return _q1(bart_target=240)
+    return _q1(bart_target=307)
 
 
-def q1_one_span():
-    return _q1(source_length=182)
+# --------------------------------------------------------------------------------------- q2: fill
 
 
-# ------------------------------------------------------------------------------------ q2: corrupt
+def _parts(written, sentinels, *, twice="first"):
+    answers, current = {}, []
+    for token in written:
+        if token in sentinels:
+            if twice == "last" or token not in answers:
+                answers[token] = current = []
+            elif twice == "added":
+                current = answers[token]
+            else:
+                current = []
+        else:
+            current.append(token)
+    return answers
 
 
-def _corrupt(tokens, taken, sentinels, *, close=True, merge=True, first=True, same=False):
-    source, target, used, before = [], [], 0, not first
-    for token, goes in zip(tokens, taken, strict=True):
-        if goes and not (before and merge):
-            mark = sentinels[0 if same else used]
-            source.append(mark)
-            target.append(mark)
-            used += 1
-        (target if goes else source).append(token)
-        before = goes
-    return source, [*target, *([sentinels[used]] if close else [])]
+def _put(source, answers, sentinels, *, missing=False):
+    text = []
+    for token in source:
+        kept = [token] if missing or token not in sentinels else []
+        text += answers.get(token, kept)
+    return text
 
 
-def q2_a_sentinel_a_token(tokens, taken, sentinels):
-    return _corrupt(tokens, taken, sentinels, merge=False)
+def q2_library_restore(source, written, sentinels):
+    """Leaves a sentinel without an answer in the text, and adds second answers to first ones."""
+    given = (torch.tensor(part, dtype=torch.long) for part in (source, written))
+    return restore(*given, sentinels).tolist()
 
 
-def q2_no_last_sentinel(tokens, taken, sentinels):
-    return _corrupt(tokens, taken, sentinels, close=False)
+def q2_sentinels_stay(source, written, sentinels):
+    return _put(source, _parts(written, sentinels), sentinels, missing=True)
 
 
-def q2_span_at_the_beginning_lost(tokens, taken, sentinels):
-    return _corrupt(tokens, taken, sentinels, first=False)
+def q2_last_answer_counts(source, written, sentinels):
+    return _put(source, _parts(written, sentinels, twice="last"), sentinels)
 
 
-def q2_one_sentinel_for_all(tokens, taken, sentinels):
-    source, target = _corrupt(tokens, taken, sentinels, same=True)
-    return source, [*target[:-1], sentinels[1]]
+def q2_answers_added(source, written, sentinels):
+    return _put(source, _parts(written, sentinels, twice="added"), sentinels)
 
 
-def q2_no_sentinels_in_the_source(tokens, taken, sentinels):
-    kept = [t for t, goes in zip(tokens, taken, strict=True) if not goes]
-    return kept, _corrupt(tokens, taken, sentinels)[1]
+def q2_by_order(source, written, sentinels):
+    """The first answer into the first hole, whatever its sentinel."""
+    answers = iter(_parts(written, sentinels).values())
+    text = []
+    for token in source:
+        text += next(answers, []) if token in sentinels else [token]
+    return text
 
 
-def q2_spans_without_sentinels(tokens, taken, sentinels):
-    source, _ = _corrupt(tokens, taken, sentinels)
-    used = sum(t in sentinels for t in source)
-    return source, [t for t, goes in zip(tokens, taken, strict=True) if goes] + [sentinels[used]]
+def q2_unknown_sentinels_are_text(source, written, sentinels):
+    answers, current = {}, []
+    for token in written:
+        if token in sentinels and token in source:
+            current = []
+            answers.setdefault(token, current)
+        elif token not in sentinels:
+            current.append(token)
+    return _put(source, answers, sentinels)
 
 
-def q2_whole_text_as_target(tokens, taken, sentinels):
-    return _corrupt(tokens, taken, sentinels)[0], list(tokens)
+def q2_start_goes_into_the_first_hole(source, written, sentinels):
+    holes = [token for token in source if token in sentinels]
+    return _put(source, _parts([*holes[:1], *written], sentinels, twice="added"), sentinels)
 
 
-def q2_source_and_target_exchanged(tokens, taken, sentinels):
-    return _corrupt(tokens, taken, sentinels)[::-1]
+def q2_first_answer_that_is_not_empty(source, written, sentinels):
+    answers, current = {}, []
+    for token in written:
+        if token in sentinels:
+            current = [] if answers.get(token) else answers.setdefault(token, [])
+        else:
+            current.append(token)
+    return _put(source, answers, sentinels)
 
 
-def q2_uses_up_the_sentinels(tokens, taken, sentinels):
-    out = _corrupt(tokens, taken, sentinels)
-    sentinels.clear()
+def q2_sentinels_taken_as_a_range(source, written, sentinels):
+    marks = list(range(min(sentinels), max(sentinels) + 1))
+    return _put(source, _parts(written, marks), marks)
+
+
+def q2_sentinels_rise_by_one(source, written, sentinels):
+    marks = [sentinels[0] + i for i in range(len(sentinels))]
+    return _put(source, _parts(written, marks), marks)
+
+
+def q2_stops_at_the_first_unknown(source, written, sentinels):
+    cut = next((i for i, t in enumerate(written) if t in sentinels and t not in source), None)
+    return _put(source, _parts(written[:cut], sentinels), sentinels)
+
+
+def q2_uses_up_what_was_written(source, written, sentinels):
+    out = _put(source, _parts(written, sentinels), sentinels)
+    written.clear()
     return out
 
 
-def q2_by_value(tokens, taken, sentinels):
-    """Removes tokens by what they are, not by where they stand."""
-    gone = {t for t, goes in zip(tokens, taken, strict=True) if goes}
-    return _corrupt(tokens, [t in gone for t in tokens], sentinels)
+def q2_drops_zeros(source, written, sentinels):
+    return [token for token in _put(source, _parts(written, sentinels), sentinels) if token]
 
 
-def q2_counts_up_from_the_first(tokens, taken, sentinels):
-    """Takes it that sentinels rise by one; T5's own run down."""
-    return _corrupt(tokens, taken, [sentinels[0] + i for i in range(len(sentinels))])
-
-
-def q2_counts_down_from_the_first(tokens, taken, sentinels):
-    return _corrupt(tokens, taken, [sentinels[0] - i for i in range(len(sentinels))])
-
-
-def q2_sorts_the_sentinels(tokens, taken, sentinels):
-    return _corrupt(tokens, taken, sorted(sentinels))
+def q2_source_only(source, written, sentinels):
+    return [token for token in source if token not in sentinels]
 
 
 # ------------------------------------------------------------------------------------- q3: infill
@@ -216,61 +252,66 @@ def q3_uses_up_the_spans(tokens, spans, mask_id):
     return damaged
 
 
-# ------------------------------------------------------------------------------ q4: T5's attention
+# ----------------------------------------------------------------------- q4: attention with a cache
 
 
-def _attention(q, k, v, table, causal, *, sign=1, both=None, scale=1.0, shift=0, heads=False):
-    places = torch.arange(q.shape[1])
-    distance = sign * (places[None, :] - places[:, None])
-    both = (not causal) if both is None else both
-    bucket = t5_buckets(distance, bidirectional=both, n_buckets=len(table), max_distance=128)
-    bias = table[bucket].permute(2, 0, 1)
-    bias = bias.flip(0) if heads else bias
+def _newest(q, k, v, table, *, sign=1, both=False, scale=1.0, start=None, shift=0, mask=True):
+    m, n = q.shape[1], k.shape[1]
+    first = n - m if start is None else start
+    ahead = torch.arange(n)[None, :] - torch.arange(first, first + m)[:, None]
+    options = {"bidirectional": both, "n_buckets": len(table), "max_distance": 128}
+    bias = table[t5_buckets(sign * ahead, **options)].permute(2, 0, 1)
     scores = q @ k.mT * scale + bias
-    if causal:
-        allowed = torch.ones(len(places), len(places)).tril(shift).bool()
-        scores = scores.masked_fill(~allowed, -math.inf)
+    if mask:
+        scores = scores.masked_fill(ahead > shift, -math.inf)
     return scores.softmax(-1) @ v
 
 
-def q4_as_it_was(q, k, v, table, causal):
-    return _attention(q, k, v, table, causal, sign=-1, both=True, scale=q.shape[-1] ** -0.5)
+def q4_as_it_was(q, k, v, table):
+    return _newest(q, k, v, table, both=True, scale=q.shape[-1] ** -0.5, start=0)
 
 
-def q4_only_the_scale(q, k, v, table, causal):
-    return _attention(q, k, v, table, causal, sign=-1, both=True)
+def q4_only_the_scale(q, k, v, table):
+    return _newest(q, k, v, table, both=True, start=0)
 
 
-def q4_scale_left(q, k, v, table, causal):
-    return _attention(q, k, v, table, causal, scale=q.shape[-1] ** -0.5)
+def q4_scale_left(q, k, v, table):
+    return _newest(q, k, v, table, scale=q.shape[-1] ** -0.5)
 
 
-def q4_sign_left(q, k, v, table, causal):
-    return _attention(q, k, v, table, causal, sign=-1)
+def q4_places_left(q, k, v, table):
+    return _newest(q, k, v, table, start=0)
 
 
-def q4_two_sided_decoder(q, k, v, table, causal):
-    return _attention(q, k, v, table, causal, both=True)
+def q4_two_sided_left(q, k, v, table):
+    return _newest(q, k, v, table, both=True)
 
 
-def q4_one_sided_encoder(q, k, v, table, causal):
-    return _attention(q, k, v, table, causal, both=False)
+def q4_one_place_too_early(q, k, v, table):
+    return _newest(q, k, v, table, start=k.shape[1] - q.shape[1] - 1, shift=1)
 
 
-def q4_two_sided_only_with_causal(q, k, v, table, causal):
-    return _attention(q, k, v, table, causal, both=causal, sign=-1)
+def q4_one_place_too_late(q, k, v, table):
+    return _newest(q, k, v, table, start=k.shape[1] - q.shape[1] + 1)
 
 
-def q4_both_turned(q, k, v, table, causal):
-    return _attention(q, k, v, table, causal, both=causal)
+def q4_all_queries_at_the_end(q, k, v, table):
+    """Right for one new token; with more, all stand at the place of the last."""
+    n = k.shape[1]
+    last = [_newest(q[:, i : i + 1], k, v, table, start=n - 1) for i in range(q.shape[1])]
+    return torch.cat(last, dim=1)
 
 
-def q4_sees_the_next(q, k, v, table, causal):
-    return _attention(q, k, v, table, causal, shift=1)
+def q4_mask_gone(q, k, v, table):
+    return _newest(q, k, v, table, mask=False)
 
 
-def q4_scale_over_bias_too(q, k, v, table, causal):
-    return _attention(q, k, v, table * q.shape[-1] ** 0.5, causal, scale=1.0)
+def q4_sign_turned_too(q, k, v, table):
+    return _newest(q, k, v, table, sign=-1)
+
+
+def q4_table_scaled(q, k, v, table):
+    return _newest(q, k, v, table * q.shape[-1] ** 0.5)
 
 
 # --------------------------------------------------------------------------------- q5: words only
