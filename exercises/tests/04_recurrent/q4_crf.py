@@ -10,18 +10,24 @@ def test_log_z(log_z):
     import itertools
     import torch
     zero = torch.zeros(3, 4, dtype=torch.float64)
-    value = float(log_z(zero, torch.zeros(4, 4, dtype=torch.float64)))
+    value = log_z(zero, torch.zeros(4, 4, dtype=torch.float64))
+    assert isinstance(value, torch.Tensor) and value.numel() == 1, f'return a tensor with one number, not {type(value).__name__}: training needs its gradient'
+    value = float(value)
     assert abs(value - 64) > 1e-06, 'return the logarithm of the sum'
     assert abs(value) > 1e-06, '4 ** 3 sequences of score 0 sum to 64: the answer is ln 64, not 0. Is it a maximum, or the softmax of something?'
     assert abs(value - torch.tensor(64.0).double().log().item()) < 1e-09, f'64 sequences of score 0 give ln 64 = 4.159, not {value:.3f}'
     torch.manual_seed(0)
-    for t, k in [(1, 3), (2, 3), (5, 3), (4, 4)]:
+    for t, k in [(1, 3), (2, 3), (5, 3), (4, 4), (6, 2), (3, 5)]:
         z, a = (2 * torch.randn(t, k).double(), 2 * torch.randn(k, k).double())
 
         def total(a, z=z, t=t, k=k):
             scores = [sum((z[i, y] for i, y in enumerate(ys))) + sum((a[i, j] for i, j in zip(ys, ys[1:]))) for ys in itertools.product(range(k), repeat=t)]
             return torch.stack(scores)
-        got, right = (log_z(z, a), total(a).logsumexp(0))
+        given = [part.clone().requires_grad_() * 1.0 for part in (z, a)]
+        got, right = (log_z(*given), total(a).logsumexp(0))
+        assert torch.equal(given[0], z) and torch.equal(given[1], a), 'leave z and a as they are'
+        assert got.requires_grad, 'no gradient can flow back to z: do not detach, and do not leave torch'
+        got = got.detach()
         if t > 1:
             assert abs(got - total(a.T).logsumexp(0)) > 1e-09, 'a[i, j] goes *from* i *to* j: the table is transposed'
             assert abs(got - total(0 * a).logsumexp(0)) > 1e-09, 'the transitions play no part'
@@ -41,9 +47,12 @@ def test_best_tags(best_tags):
     import itertools
     import torch
     torch.manual_seed(1)
-    for t, k in [(1, 3), (2, 3), (6, 3), (5, 4), (6, 3), (6, 3)]:
-        z, a = (torch.randn(t, k).double(), 2 * torch.randn(k, k).double())
-        got = [int(y) for y in best_tags(z, a)]
+    for t, k, scale in [(1, 3, 1), (2, 3, 1), (6, 3, 1), (5, 4, 1), (6, 3, 1), (6, 3, 1), (7, 2, 1), (4, 5, 1), (6, 3, 1000)]:
+        z, a = (scale * torch.randn(t, k).double(), 2 * scale * torch.randn(k, k).double())
+        before = (z.clone(), a.clone())
+        got = best_tags(z, a)
+        assert isinstance(got, list) and all((type(y) is int for y in got)), 'return a list of whole numbers: int(...) of each tag'
+        assert torch.equal(z, before[0]) and torch.equal(a, before[1]), 'leave z and a as they are'
         assert len(got) == t, f'{t} tokens need {t} tags, not {len(got)}'
 
         def score(ys, a=a, z=z):
@@ -54,5 +63,6 @@ def test_best_tags(best_tags):
             assert got != z.argmax(-1).tolist(), 'that is the best tag of each token alone; the transitions count too'
             turned = max(itertools.product(range(k), repeat=t), key=lambda ys: score(ys, a.T))
             assert got != list(turned), 'a[i, j] goes *from* i *to* j: the table is transposed'
+            assert scale == 1, 'with scores of 1000 another path is found: the maximum needs no exp, which overflows'
         assert got == best, f'score {score(got):.3f}, and brute force finds {score(best):.3f}: look back from the end, do not decide while going forward'
 

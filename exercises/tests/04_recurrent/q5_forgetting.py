@@ -26,6 +26,8 @@ def test_share(gradient_share):
     assert abs(got - 1.9375) > 1e-06, 'the loss looks at the *last* output only, [:, -1]; yours sums all outputs'
     assert abs(got - 0.0625) < 1e-09, f'a state that halves at each step leaves 0.5 ** 4 = 0.0625 after five tokens, not {got:.4f}'
     assert abs(gradient_share(decay(0.9, scale=3.0), x) - 0.9 ** 4) < 1e-09, 'a factor on the inputs must cancel: divide by the norm at the last token'
+    got, right = (gradient_share(decay(0.98), torch.randn(2, 120, 2).double()), 0.98 ** 119)
+    assert abs(got - right) < 1e-09, f'120 tokens at 0.98 a step leave {right:.4f}, not {got:.4f}: the last token is [:, -1], however long the text is'
 
 @test_case(points=None, hidden=False)
 def test_share_of_a_batch(gradient_share):
@@ -34,13 +36,14 @@ def test_share_of_a_batch(gradient_share):
     net = torch.nn.LSTM(3, 4, batch_first=True).double()
     x = torch.randn(5, 7, 3).double()
     leaf = x.clone().requires_grad_()
-    net(leaf)[0][:, -1].sum().backward()
-    right = (leaf.grad[:, 0].norm() / leaf.grad[:, -1].norm()).item()
+    grad, = torch.autograd.grad(net(leaf)[0][:, -1].sum(), leaf)
+    right = (grad[:, 0].norm() / grad[:, -1].norm()).item()
     before = x.clone()
     got = gradient_share(lambda x: net(x)[0], x)
-    assert abs(got - (leaf.grad[0, 0].norm() / leaf.grad[0, -1].norm()).item()) > 1e-09, 'take the norm over the whole batch, not over its first row'
+    assert abs(got - (grad[0, 0].norm() / grad[0, -1].norm()).item()) > 1e-09, 'take the norm over the whole batch, not over its first row'
     assert abs(got - right) < 1e-09, f'an LSTM leaves {right:.5f} here, not {got:.5f}: Euclidean norms over batch and width'
     assert torch.equal(x, before) and (not x.requires_grad), 'work on a copy: x itself must not ask for gradients afterwards'
+    assert all((p.grad is None for p in net.parameters())), "the model's parameters have gradients now: ask torch.autograd.grad for that of x alone"
 
 @test_case(points=None, hidden=False)
 def test_smallest_bias(smallest_bias):

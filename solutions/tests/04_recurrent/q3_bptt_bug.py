@@ -35,6 +35,22 @@ def test_equals_autograd(bptt):
         gap = (bptt(x, u) - leaf.grad).abs().max().item()
         assert gap < 1e-12, f'two steps are right, {t} steps differ from autograd by {gap:.2g}: is the sum complete, and does the gradient go back through u transposed?'
 
+@test_case(points=None, hidden=False)
+def test_without_autograd(bptt):
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+    names = []
+
+    class Names(TorchDispatchMode):
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            names.append(str(function))
+            return function(*args, **kwargs or {})
+    with Names():
+        got = bptt(torch.full((3, 2), 0.1).double(), torch.eye(2).double())
+    assert isinstance(got, torch.Tensor), 'return a tensor of the shape of u'
+    assert not any(('backward' in name for name in names)), 'autograd is at work here: mend the loop that walks back by hand'
+
 @test_case(points=None, hidden=True)
 def test_nothing_is_changed(bptt):
     import torch

@@ -120,6 +120,27 @@ def q2_detached(x, h, w, u, b, c):
     return (1 - z) * torch.tanh(x_n + r * h_n) + z * h.detach()
 
 
+def q2_sigmoid_overflows(x, h, w, u, b, c):
+    x_r, x_z, x_n, h_r, h_z, h_n = _parts(x, h, w, u, b, c)
+    r, z = (torch.exp(s) / (1 + torch.exp(s)) for s in (x_r + h_r, x_z + h_z))
+    return (1 - z) * torch.tanh(x_n + r * h_n) + z * h
+
+
+def q2_changes_the_state(x, h, w, u, b, c):
+    x_r, x_z, x_n, h_r, h_z, h_n = _parts(x, h, w, u, b, c)
+    r, z = torch.sigmoid(x_r + h_r), torch.sigmoid(x_z + h_z)
+    new = (1 - z) * torch.tanh(x_n + r * h_n) + z * h
+    return h.copy_(new)
+
+
+def q2_copies_into_a_cell(x, h, w, u, b, c):
+    cell = torch.nn.GRUCell(x.shape[1], h.shape[1]).to(x.dtype)
+    with torch.no_grad():
+        for mine, given in zip(cell.parameters(), (w, u, b, c), strict=True):
+            mine.copy_(given)
+    return cell(x, h)
+
+
 # ------------------------------------------------------------------------------ q3: bugs in BPTT
 
 
@@ -164,6 +185,26 @@ def q3_adds_into_the_argument(x, u):
     total = _bptt(x, u)
     x.add_(1.0)
     return total
+
+
+def _last_sum(x, u):
+    h = torch.zeros_like(x[0])
+    for row in x:
+        h = torch.tanh(row + h @ u)
+    return h.sum()
+
+
+def q3_autograd(x, u):
+    leaf = u.detach().clone().requires_grad_()
+    return torch.autograd.grad(_last_sum(x, leaf), leaf, allow_unused=True)[0]
+
+
+def q3_functional_gradient(x, u):
+    return torch.func.grad(lambda u: _last_sum(x, u))(u)
+
+
+def q3_clips(x, u):
+    return _bptt(x, u).clamp(-0.5, 0.5)
 
 
 # ------------------------------------------------------------------------------------- q4: a CRF
@@ -248,6 +289,62 @@ def q4_greedy():
     return _q4(best_tags=best_tags)
 
 
+def q4_a_float():
+    return _q4(log_z=lambda z, a: _log_z(z, a).item())
+
+
+def q4_detached_result():
+    return _q4(log_z=lambda z, a: _log_z(z, a).detach())
+
+
+def q4_changes_z():
+    def log_z(z, a):
+        for i in range(1, len(z)):
+            z[i] += torch.logsumexp(z[i - 1][:, None] + a, dim=0)
+        return torch.logsumexp(z[-1], dim=0)
+
+    return _q4(log_z=log_z)
+
+
+def q4_tags_as_a_tensor():
+    return _q4(best_tags=lambda z, a: torch.tensor(_best(z, a)))
+
+
+def q4_list_of_tensors():
+    return _q4(best_tags=lambda z, a: [torch.tensor(y) for y in _best(z, a)])
+
+
+def q4_best_overflows():
+    def best_tags(z, a):
+        best, origins = z[0], []
+        for emission in z[1:]:
+            best, origin = (best[:, None] + a).exp().max(dim=0)
+            best = best.log() + emission
+            origins.append(origin)
+        path = [int(best.argmax())]
+        for origin in reversed(origins):
+            path.append(int(origin[path[-1]]))
+        return path[::-1]
+
+    return _q4(best_tags=best_tags)
+
+
+def q4_short_texts_only():
+    return _q4(best_tags=lambda z, a: _best(z, a) if len(z) < 10 else z.argmax(-1).tolist())
+
+
+def q4_three_or_four_tags():
+    return _q4(log_z=lambda z, a: _log_z(z[:, :4], a[:4, :4]))
+
+
+def q4_best_marginals():
+    def best_tags(z, a):
+        z = z.detach().clone().requires_grad_()
+        return torch.autograd.grad(_log_z(z, a), z)[0].argmax(-1).tolist()
+
+    return _q4(best_tags=best_tags)
+
+
 # ---------------------------------------------------------------------------- q5: forgetting
 
 
@@ -313,6 +410,33 @@ def q5_the_gate_instead():
     return _q5(smallest_bias=0.95)
 
 
+def q5_leaves_gradients_behind():
+    def share(model, x):
+        x = x.detach().clone().requires_grad_()
+        model(x)[:, -1].sum().backward()
+        return (x.grad[:, 0].norm() / x.grad[:, -1].norm()).item()
+
+    return _q5(share)
+
+
+def q5_token_by_token():
+    def share(model, x):
+        x = x.detach().clone().requires_grad_()
+        (grad,) = torch.autograd.grad(model(x)[:, -1].sum(), x)
+        return (grad[:, 0].norm(dim=-1) / grad[:, -1].norm(dim=-1)).mean().item()
+
+    return _q5(share)
+
+
+def q5_token_hundred():
+    def share(model, x):
+        x = x.detach().clone().requires_grad_()
+        (grad,) = torch.autograd.grad(model(x)[:, -1].sum(), x)
+        return (grad[:, 0].norm() / grad[:, :100][:, -1].norm()).item()
+
+    return _q5(share)
+
+
 # ------------------------------------------------------------------------------------ q6: a scan
 
 
@@ -374,3 +498,38 @@ def q6_table_of_pairs(a, b):
 
 def q6_detached(a, b):
     return _scan(a.detach(), b) + 0 * a
+
+
+def q6_in_numpy(a, b):
+    states, h = b.detach().numpy().copy(), 0.0
+    for t in range(b.shape[1]):
+        h = a[:, t].detach().numpy() * h + states[:, t]
+        states[:, t] = h
+    return torch.from_numpy(states)
+
+
+def q6_in_lists(a, b):
+    states, factors = b.tolist(), a.tolist()
+    for i, text in enumerate(states):
+        for t in range(1, len(text)):
+            for j in range(len(text[0])):
+                text[t][j] += factors[i][t][j] * text[t - 1][j]
+    return torch.tensor(states, dtype=a.dtype)
+
+
+def q6_changes_a_and_b(a, b):
+    reach = 1
+    while reach < a.shape[1]:
+        b[:, reach:] = b[:, reach:] + a[:, reach:] * b[:, :-reach]
+        a[:, reach:] = a[:, reach:] * a[:, :-reach]
+        reach *= 2
+    return b
+
+
+def q6_blocks_of_sixteen(a, b):
+    h, rows = torch.zeros_like(b[:, :1]), []
+    for first, part in zip(a.split(16, dim=1), b.split(16, dim=1), strict=True):
+        products = _scan(first, torch.zeros_like(part).index_fill(1, torch.tensor([0]), 1.0))
+        rows.append(_scan(first, part) + products * first[:, :1] * h)
+        h = rows[-1][:, -1:]
+    return torch.cat(rows, dim=1)
