@@ -30,7 +30,9 @@ def test_windowed(windowed):
     import torch
     torch.manual_seed(0)
     q, k, v = torch.randn(3, 2, 2, 12, 5, dtype=torch.float64)
+    given = (q.clone(), k.clone(), v.clone())
     out = windowed(q, k, v, 4)
+    assert all(map(torch.equal, given, (q, k, v))), 'you changed q, k or v in place: the caller still needs them; compute a new tensor'
     assert tuple(out.shape) == (2, 2, 12, 5), f'the result must have the shape of q, (2, 2, 12, 5), not {tuple(out.shape)}'
     assert not out.isnan().any(), 'NaN: is there a query that may see no key? Each sees itself'
     back = torch.arange(12)[:, None] - torch.arange(12)[None]
@@ -56,9 +58,28 @@ def test_windowed(windowed):
 
 @test_case(points=None, hidden=False)
 def test_work(windowed):
+    import sys
     import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils.flop_counter import FlopCounterMode
+    names, callers, sizes = ([], [], [])
+
+    class Watch(TorchDispatchMode):
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            out, frame = (function(*args, **kwargs or {}), sys._getframe())
+            while frame is not None:
+                callers.append(str(frame.f_globals.get('__name__')))
+                frame = frame.f_back
+            names.append(str(function))
+            sizes.append(out.numel() if isinstance(out, torch.Tensor) else 0)
+            return out
     q, k, v = torch.randn(3, 1, 2, 96, 4)
+    with Watch():
+        windowed(q, k, v, 8)
+    assert not any(('scaled_dot_product' in name for name in names)), 'write it yourself: do not call scaled_dot_product_attention'
+    assert not any((name.startswith('minillm.nn') for name in callers)), "write it yourself: do not call minillm's attention"
+    assert max(sizes, default=0) < 2 * 96 * 96, 'you make a tensor as large as the table of all scores, 96 x 96 for each head: cut queries and keys before the product'
     with FlopCounterMode(display=False) as counter:
         out = windowed(q, k, v, 8)
     assert out is not None and out.shape == q.shape, 'the result must have the shape of q'

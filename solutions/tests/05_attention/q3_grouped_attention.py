@@ -10,7 +10,9 @@ def test_scale(attend):
     import torch
     torch.manual_seed(3)
     q, k, v = (torch.randn(1, 2, n, 4, dtype=torch.float64) for n in (3, 6, 6))
+    given = (q.clone(), k.clone(), v.clone())
     out = attend(q, k, v, torch.ones(3, 6, dtype=torch.bool))
+    assert all(map(torch.equal, given, (q, k, v))), 'you changed q, k or v in place: the caller still needs them; compute a new tensor'
     assert tuple(out.shape) == (1, 2, 3, 4), f'the result must have the shape of q, (1, 2, 3, 4), not {tuple(out.shape)}'
     assert not out.isnan().any(), "every key may be seen, and the result is NaN: is True taken for 'hide'? It means 'may look'"
 
@@ -55,14 +57,31 @@ def test_mask(attend):
     assert (out[:, :, 0] - v[:, :, 0]).abs().max() < 1e-09, 'the first query sees one key only, so its result is that value: its weights must sum to 1'
 
 @test_case(points=None, hidden=False)
+def test_large_scores(attend):
+    import torch
+    q = torch.full((1, 1, 1, 1), 100000.0, dtype=torch.float64)
+    k = torch.tensor([-1.0, -2.0, 3.0], dtype=torch.float64).view(1, 1, 3, 1)
+    v = torch.tensor([10.0, 20.0, 30.0], dtype=torch.float64).view(1, 1, 3, 1)
+    out = attend(q, k, v, torch.tensor([[True, True, True]])).item()
+    assert abs(out - 30) < 1e-09, f'scores of -1e5, -2e5 and 3e5 must give the third value, 30, not {out}: exp() alone overflows, softmax does not'
+    out = attend(q, k, v, torch.tensor([[True, True, False]])).item()
+    assert abs(out - 30) > 1e-09, 'the visible scores are -1e5 and -2e5, and the hidden key wins: hide it with -math.inf, not with a number such as -100'
+    assert abs(out - 10) < 1e-09, f'of two visible scores, -1e5 and -2e5, the first takes all the weight: 10, not {out}'
+
+@test_case(points=None, hidden=False)
 def test_shared_heads(attend):
+    import sys
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
-    names = []
+    names, callers = ([], [])
 
     class Watch(TorchDispatchMode):
 
         def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            frame = sys._getframe()
+            while frame is not None:
+                callers.append(str(frame.f_globals.get('__name__')))
+                frame = frame.f_back
             names.append(str(function))
             return function(*args, **kwargs or {})
     torch.manual_seed(1)
@@ -83,6 +102,7 @@ def test_shared_heads(attend):
     finally:
         torch.nn.functional.scaled_dot_product_attention = called
     assert not used and (not any(('scaled_dot_product' in name for name in names))), 'write it yourself: do not call scaled_dot_product_attention'
+    assert not any((name.startswith('minillm.nn') for name in callers)), "write it yourself: do not call minillm's attention"
     assert tuple(out.shape) == (2, 6, 3, 5), f'the result must have the shape of q, (2, 6, 3, 5), not {tuple(out.shape)}'
 
     def one(head, kv):
@@ -99,14 +119,15 @@ def test_oracle(attend):
     torch.manual_seed(2)
     q = torch.randn(3, 6, 4, 5, dtype=torch.float64, requires_grad=True)
     k, v = (torch.randn(3, 3, 7, 5, dtype=torch.float64, requires_grad=True) for _ in range(2))
-    mask = torch.rand(3, 1, 4, 7) < 0.6
-    mask[..., 0] = True
     wide = [x.repeat_interleave(2, dim=1) for x in (k, v)]
-    right = torch.nn.functional.scaled_dot_product_attention(q, *wide, attn_mask=mask)
-    out = attend(q, k, v, mask)
-    assert out.shape == right.shape, f'the result must have shape {tuple(right.shape)}'
-    gap = (out - right).abs().max().item()
-    assert gap < 1e-09, f"differs from torch's attention by {gap:.2g}: scale, mask per batch element, shared heads?"
+    for heads, kind in ((6, 'head'), (1, 'sentence')):
+        mask = torch.rand(3, heads, 4, 7) < 0.6
+        mask[..., 0] = True
+        right = torch.nn.functional.scaled_dot_product_attention(q, *wide, attn_mask=mask)
+        out = attend(q, k, v, mask)
+        assert out.shape == right.shape, f'the result must have shape {tuple(right.shape)}'
+        gap = (out - right).abs().max().item()
+        assert gap < 1e-09, f"with a mask for each {kind} it differs from torch's attention by {gap:.2g}: scale, mask, shared heads?"
     ours = torch.autograd.grad(out.sin().sum(), (q, k, v))
     theirs = torch.autograd.grad(right.sin().sum(), (q, k, v))
     gap = max(((a - b).abs().max().item() for a, b in zip(ours, theirs)))

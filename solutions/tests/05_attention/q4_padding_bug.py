@@ -25,12 +25,29 @@ def test_padding_does_not_matter(padded_attention):
     import torch
     torch.manual_seed(1)
     q, k, v = (torch.randn(1, 2, 5, 3, dtype=torch.float64) for _ in range(3))
+    given = (q.clone(), k.clone(), v.clone())
     alone = torch.nn.functional.scaled_dot_product_attention(q[:, :, :3], k[:, :, :3], v[:, :, :3])
     out = padded_attention(q, k, v, torch.tensor([[True, True, True, False, False]]))
+    assert all(map(torch.equal, given, (q, k, v))), 'you changed q, k or v in place: the caller still needs them; compute a new tensor'
     padding = torch.nn.functional.scaled_dot_product_attention(q[:, :, :3], k[:, :, 3:], v[:, :, 3:])
     assert not (out[:, :, :3] - padding).abs().max() < 1e-09, 'inverted: the queries look at the padding and at nothing else; True in `real` marks a real token'
     gap = (out[:, :, :3] - alone).abs().max().item()
     assert gap < 1e-09, f'three tokens alone and the same three with padding behind them differ by {gap:.2g}: no weight may go to padded keys, and the others must sum to 1'
+    alone = torch.nn.functional.scaled_dot_product_attention(q[:, :, 2:], k[:, :, 2:], v[:, :, 2:])
+    out = padded_attention(q, k, v, torch.tensor([[False, False, True, True, True]]))[:, :, 2:]
+    assert (out - alone).abs().max() < 1e-09, 'with padding in front of a sentence the result is wrong: use the places that `real` marks, not only their number'
+
+@test_case(points=None, hidden=False)
+def test_large_scores(padded_attention):
+    import torch
+    v = torch.tensor([10.0, 20.0, 30.0], dtype=torch.float64).view(1, 1, 3, 1)
+    q, real = (torch.full((1, 1, 3, 1), 10.0, dtype=torch.float64), torch.tensor([[True, True, False]]))
+    for keys in ([-30.0, -40.0, 0.0], [100.0, 90.0, 0.0]):
+        k = torch.tensor(keys, dtype=torch.float64).view(1, 1, 3, 1)
+        out = padded_attention(q, k, v, real)[0, 0, 0, 0].item()
+        assert out == out, f'NaN: scores of {10 * keys[0]:.0f} are too large for exp() alone; softmax subtracts the largest first'
+        assert abs(out - 30) > 1e-06, 'the real scores are -300 and -400, and the padded key wins: hide it with -math.inf, not with a number such as -100'
+        assert abs(out - 10) < 1e-06, f'of the real scores, {10 * keys[0]:.0f} and {10 * keys[1]:.0f}, the first takes all: 10, not {out}'
 
 @test_case(points=None, hidden=True)
 def test_oracle(padded_attention):

@@ -11,7 +11,9 @@ def test_equals_torch(long_attention):
     torch.manual_seed(0)
     for t, chunk in [(12, 4), (13, 4), (5, 8), (7, 1)]:
         q, k, v = (torch.randn(2, 3, t, 5, dtype=torch.float64) for _ in range(3))
+        given = (q.clone(), k.clone(), v.clone())
         out = long_attention(q, k, v, chunk)
+        assert all(map(torch.equal, given, (q, k, v))), 'you changed q, k or v in place: the caller still needs them; compute a new tensor'
         assert tuple(out.shape) == (2, 3, t, 5), f't={t}, chunk={chunk}: the last, shorter piece is lost or doubled; the shape is {tuple(out.shape)}'
         right = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
         first = (out[:, :, :chunk] - right[:, :, :chunk]).abs().max().item()

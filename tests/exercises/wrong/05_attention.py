@@ -5,6 +5,9 @@ import math
 import torch
 import torch.nn.functional as F
 
+from minillm.nn import attention_weights
+from minillm.nn.sparse import sliding_window
+
 # --------------------------------------------------------------------- q1: predict shapes and bytes
 
 
@@ -197,6 +200,33 @@ def q2_detached():
     return _q2(windowed=windowed)
 
 
+def q2_calls_torch_on_everything():
+    def windowed(q, k, v, window):
+        return F.scaled_dot_product_attention(q, k, v, _mask(q.shape[2], q.shape[2], window))
+
+    return _q2(windowed=windowed)
+
+
+def q2_calls_the_library():
+    return _q2(windowed=lambda q, k, v, window: sliding_window(window)(q, k, v))
+
+
+def q2_computes_all_without_matrix_products():
+    def windowed(q, k, v, window):
+        scores = (q[:, :, :, None] * k[:, :, None]).sum(-1) / math.sqrt(q.shape[3])
+        scores = scores.masked_fill(~_mask(*scores.shape[2:], window), -math.inf)
+        return (scores.softmax(dim=-1)[..., None] * v[:, :, None]).sum(-2)
+
+    return _q2(windowed=windowed)
+
+
+def q2_scales_in_place():
+    def windowed(q, k, v, window):
+        return _windowed(q.div_(math.sqrt(q.shape[3])), k, v, window, scale=False)
+
+    return _q2(windowed=windowed)
+
+
 # ---------------------------------------------------------------------- q3: grouped-query attention
 
 
@@ -287,6 +317,34 @@ def q3_calls_torch_by_another_name(q, k, v, mask, attention=F.scaled_dot_product
     return attention(q, k, v, attn_mask=mask, enable_gqa=True)
 
 
+def q3_calls_the_library(q, k, v, mask):
+    weights = attention_weights(q, k, mask)
+    return weights @ v.repeat_interleave(q.shape[1] // v.shape[1], dim=1)
+
+
+def q3_minus_ten_thousand(q, k, v, mask):
+    return _attend(q, k, v, mask, hide=-1e4)
+
+
+def q3_exp_overflows(q, k, v, mask):
+    n = q.shape[1] // k.shape[1]
+    k, v = k.repeat_interleave(n, dim=1), v.repeat_interleave(n, dim=1)
+    weights = (q @ k.mT / math.sqrt(q.shape[3])).exp() * mask
+    return weights / weights.sum(dim=-1, keepdim=True) @ v
+
+
+def q3_mask_of_the_first_head(q, k, v, mask):
+    return _attend(q, k, v, mask[:, :1] if mask.ndim == 4 else mask)
+
+
+def q3_mask_of_the_first_sentence(q, k, v, mask):
+    return _attend(q, k, v, mask[:1] if mask.ndim == 4 else mask)
+
+
+def q3_scales_in_place(q, k, v, mask):
+    return _attend(q.div_(math.sqrt(q.shape[3])), k, v, mask, scale=1.0)
+
+
 # ------------------------------------------------------------------------------ q4: the padding bug
 
 
@@ -335,6 +393,29 @@ def q4_real_inverted(q, k, v, real):
 
 def q4_real_inverted_with_a_large_number(q, k, v, real):
     return _padded(q, k, v, real[:, None, None, :], fill=-1e9)
+
+
+def q4_minus_hundred(q, k, v, real):
+    return _padded(q, k, v, ~real[:, None, None, :], fill=-100.0)
+
+
+def q4_exp_overflows(q, k, v, real):
+    weights = (q @ k.mT / math.sqrt(q.shape[3])).exp() * real[:, None, None, :]
+    return weights / weights.sum(dim=-1, keepdim=True) @ v
+
+
+def q4_counts_from_the_front(q, k, v, real):
+    padded = torch.arange(q.shape[2]) >= real.sum(dim=1, keepdim=True)
+    return _padded(q, k, v, padded[:, None, None, :])
+
+
+def q4_values_zeroed_in_place(q, k, v, real):
+    v *= real[:, None, :, None]
+    return _padded(q, k, v, ~real[:, None, None, :])
+
+
+def q4_padding_of_the_first_sentence(q, k, v, real):
+    return _padded(q, k, v, ~real[0])
 
 
 # -------------------------------------------------------------------------------------- q5: entropy
@@ -407,6 +488,18 @@ def q5_fraction_in_nats():
 
 def q5_fraction_at_half_the_head_size():
     return _q5(fraction_left=0.094)
+
+
+def q5_fraction_of_the_head_size():
+    return _q5(fraction_left=0.064 * math.log(64) / math.log(256))
+
+
+def q5_fraction_rounded_guess():
+    return _q5(fraction_left=0.05)
+
+
+def q5_scales_in_place():
+    return _q5(lambda q, k, scale: _entropy(q.mul_(scale), k, 1.0))
 
 
 def q5_fraction_gone():
@@ -503,6 +596,10 @@ def q6_keeps_all_weights(q, k, v, chunk):
 
 def q6_detached(q, k, v, chunk):
     return _long(q, k, v, chunk, detach=True) + 0 * (q + k + v)
+
+
+def q6_scales_in_place(q, k, v, chunk):
+    return _long(q.div_(math.sqrt(q.shape[3])) * math.sqrt(q.shape[3]), k, v, chunk)
 
 
 def q6_no_scale(q, k, v, chunk):
