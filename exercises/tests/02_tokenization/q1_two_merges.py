@@ -7,6 +7,7 @@ points = 2
 
 @test_case(points=None, hidden=False)
 def test_merges(first, second):
+    assert not isinstance(first, str) and (not isinstance(second, str)), 'a merge is a pair of strings, (left, right): write the two tokens apart'
     assert tuple(first) != ('a', 'a'), 'weigh and count again: (a, a) occurs 2 x 4 = 8 times, but another pair occurs 1 x 4 + 2 x 3 times'
     assert tuple(first) == ('a', 'b'), 'the first merge is the pair with the largest count over all words, weighted by how often each word occurs'
     assert tuple(second) != ('a', 'ab'), '(a, a) and (a, ab) tie with 4 each: the older right token wins, and single letters are older'

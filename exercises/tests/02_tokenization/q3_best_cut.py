@@ -36,3 +36,30 @@ def test_edges(best_cut):
     assert best_cut('abc', dead_end) == ['a', 'bc'], 'ab is a dead end, as c is no piece: a place that no cut reaches has the score minus infinity'
     assert best_cut('aaa', {'a': 0.0}) == ['a', 'a', 'a'], 'a log-probability of 0 (probability 1) is a score like any other, not `no piece`'
 
+@test_case(points=None, hidden=False)
+def test_long(best_cut):
+
+    class Counted(dict):
+        """A dictionary that can be asked 100,000 times: many times what a table asks."""
+        asked = 0
+
+        def ask(self):
+            self.asked += 1
+            assert self.asked < 100000, '120 letters have far too many cuts to list: fill a table from left to right'
+
+        def __getitem__(self, key):
+            self.ask()
+            return super().__getitem__(key)
+
+        def __contains__(self, key):
+            self.ask()
+            return super().__contains__(key)
+
+        def get(self, key, default=None):
+            self.ask()
+            return super().get(key, default)
+    small = Counted({'a': -8.0, 'b': -9.0, 'ab': -15.0})
+    assert best_cut('ab' * 60, small) == ['ab'] * 60, 'add logarithms and compare the sums: the product of 60 probabilities of e**-15 is 0 in floating point'
+    whole = 'ab' * 12
+    assert best_cut('z' + whole, {'z': -1.0, 'a': -2.0, 'b': -2.0, whole: -3.0}) == ['z', whole], 'a piece may have any length, here 24 letters'
+

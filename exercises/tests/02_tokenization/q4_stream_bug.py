@@ -35,3 +35,9 @@ def test_ends_inside_a_character(stream_text):
     assert joined != 'hi', 'the tokens end inside a character: yield one "\\ufffd" for the rest'
     assert joined == 'hi�', f"one sign for the incomplete rest, not one for each byte: expected {'hi' + chr(65533)!r}, not {joined!r}"
 
+@test_case(points=None, hidden=False)
+def test_rare_text(stream_text):
+    assert list(stream_text(iter([b'a\xef\xbf\xbd', b'b']))) == ['a�', 'b'], 'U+FFFD may stand in the text itself (bytes EF BF BD): then it is a whole character, to be shown like any other'
+    assert ''.join(stream_text(iter([b'a', b'', b'b']))) == 'ab', 'a token may be empty: go on with the next one'
+    assert ''.join(stream_text(iter(['\ufeffa'.encode()]))) == '\ufeffa', 'U+FEFF at the start is text as well: the codec utf-8-sig drops it'
+

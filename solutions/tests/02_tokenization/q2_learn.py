@@ -30,6 +30,28 @@ def test_replaces_whole_tokens(learn):
     assert merges != [('c', 'a'), ('a', 'b')], "in ca·b the pair (a, b) does not stand: compare whole tokens. `str.replace` on a joined string finds 'a b' inside 'ca b'"
     assert merges == [('c', 'a'), ('a', 'b'), ('ca', 'b')], 'cab is ca·b after the first merge; (a, b) leaves it alone, (ca, b) is third'
 
+@test_case(points=None, hidden=False)
+def test_ties_and_overlaps(learn):
+
+    def pairs(counts, n_merges):
+        return [tuple(m) for m in learn(dict(counts), n_merges)]
+    assert pairs({'zy': 2, 'ab': 2}, 2) == [('a', 'b'), ('z', 'y')], 'a tie goes to the pair that is first in sorted order, not to the one that was met first'
+    assert pairs({'aaa': 2, 'bc': 3}, 1) == [('a', 'a')], '(a, a) stands in aaa in two places: 2 x 2 = 4, more than 3'
+    assert pairs({'abab': 2}, 2) == [('a', 'b'), ('ab', 'ab')], 'merge the pair wherever it stands in a word, not only in the first place'
+
+@test_case(points=None, hidden=False)
+def test_edges(learn):
+
+    def pairs(counts, n_merges):
+        return [tuple(m) for m in learn(counts, n_merges)]
+    assert pairs({'ab': 2}, 0) == [], 'n_merges = 0 asks for no merge'
+    assert pairs({}, 3) == [] and pairs({'a': 4}, 3) == [], 'words without a pair give no merge'
+    assert pairs({'AB': 3, 'ab': 2}, 1) == [('A', 'B')], 'A and a are different characters: take the words as they are'
+    assert pairs({'éa': 3}, 1) == [('é', 'a')], 'words start as characters here, not as bytes: é is one token'
+    counts = {'low': 5, 'lower': 2}
+    learn(counts, 3)
+    assert counts == {'low': 5, 'lower': 2}, 'leave counts as it is: whoever calls learn may need it again'
+
 @test_case(points=None, hidden=True)
 def test_against_a_recount(learn):
     import random

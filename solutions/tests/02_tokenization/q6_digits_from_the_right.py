@@ -26,6 +26,15 @@ def test_surroundings(digits_pattern):
     assert split('1,234.5678') == ['1', ',', '234', '.', '5', '678'], 'signs end a run: what follows them is grouped for itself'
     assert split('٣٤٥٦') == ['٣', '٤٥٦'], '\\p{N} knows the digits of all scripts; \\d or [0-9] would not do for ½ or Ⅷ'
     assert split('½½½½') == ['½', '½½½'], '½ is a number (\\p{N}) but no digit (\\d)'
+    assert split('-12345+98765') == ['-', '12', '345', '+', '98', '765'], 'a sign does not join the digits behind it'
+    assert split('2' * 20) == ['22', *['222'] * 6], 'every run is grouped, however long: here 20 digits'
+
+@test_case(points=None, hidden=False)
+def test_matches_every_character(digits_pattern):
+    from minillm.tokenizers.patterns import regex
+    for text in ('1234567', '12345 km', 'in 1234 days\n\n', '7'):
+        found = regex.findall(digits_pattern, text)
+        assert ''.join(found) == text, f'in {text!r} the pattern matches only {found}: other tools lose the rest. After the last group of a run no further digits follow: allow none, and let the group have fewer than three digits'
 
 @test_case(points=None, hidden=True)
 def test_everything_else_is_cl100k(digits_pattern):

@@ -1,7 +1,6 @@
 """Wrong answers to exercises/02_tokenization: each is a mistake people make, and each must fail."""
 
 import math
-import time
 from collections import Counter
 
 from minillm.tokenizers import CL100K, GPT2
@@ -35,6 +34,10 @@ def q1_one_merge_only():
 
 def q1_counts_each_word_once():
     return _q1(n_tokens=6)
+
+
+def q1_joined_text():
+    return _q1(first="ab", second="aa")
 
 
 # ---------------------------------------------------------------------------- q2: learn the merges
@@ -119,6 +122,28 @@ def q2_returns_tokens(counts, n_merges):
     return ["".join(pair) for pair in _learn(counts, n_merges)]
 
 
+def q2_first_met_of_a_tie(counts, n_merges):
+    return _learn(counts, n_merges, tie=next)
+
+
+def q2_starts_from_bytes(counts, n_merges):
+    return _learn({word.encode().decode("latin-1"): n for word, n in counts.items()}, n_merges)
+
+
+def q2_lower_case(counts, n_merges):
+    return _learn({word.lower(): n for word, n in counts.items()}, n_merges)
+
+
+def q2_at_least_one_merge(counts, n_merges):
+    return _learn(counts, max(n_merges, 1))
+
+
+def q2_empties_its_input(counts, n_merges):
+    merges = _learn(counts, n_merges)
+    counts.clear()
+    return merges
+
+
 # ---------------------------------------------------------------------- q3: the most probable cut
 
 
@@ -194,16 +219,43 @@ def q3_pieces_backwards(word, log_p):
 
 
 def q3_lists_every_cut(word, log_p):
-    if len(word) > 18:
-        end = time.process_time() + 1.1  # as long as a list of two million cuts takes, and more
-        while time.process_time() < end:
-            pass
-        return _table(word, log_p)
     ways = [[]] if not word else []
     for n in range(1, len(word) + 1):
         if word[:n] in log_p and (rest := q3_lists_every_cut(word[n:], log_p)) is not None:
             ways.append([word[:n], *rest])
     return max(ways, key=lambda way: sum(map(log_p.get, way)), default=None)
+
+
+def q3_multiplies_probabilities(word, log_p):
+    best = [1.0] + [0.0] * len(word)
+    came_from = [0] * (len(word) + 1)
+    for j in range(1, len(word) + 1):
+        for i in range(j):
+            p = best[i] * math.exp(log_p.get(word[i:j], -math.inf))
+            if p > best[j]:
+                best[j], came_from[j] = p, i
+    if word and best[-1] == 0:
+        return None
+    pieces, j = [], len(word)
+    while j > 0:
+        pieces.append(word[came_from[j] : j])
+        j = came_from[j]
+    return pieces[::-1]
+
+
+def q3_pieces_of_at_most_sixteen_letters(word, log_p):
+    return _table(word, {piece: score for piece, score in log_p.items() if len(piece) <= 16})
+
+
+def q3_minus_a_hundred_for_infinity(word, log_p):
+    pieces = _table(word, log_p)
+    return pieces and (None if sum(map(log_p.get, pieces)) < -100 else pieces)
+
+
+def q3_fills_in_missing_letters(word, log_p):
+    for letter in word:
+        log_p.setdefault(letter, -math.inf)
+    return _table(word, log_p)
 
 
 # -------------------------------------------------------------------------------- q4: the stream
@@ -274,6 +326,41 @@ def q4_repeats_everything(tokens):
             yield text
 
 
+def _decoded(tokens, codec="utf-8"):
+    import codecs
+
+    decoder = codecs.getincrementaldecoder(codec)(errors="replace")
+    for token in tokens:
+        if text := decoder.decode(token):
+            yield text
+    if text := decoder.decode(b"", final=True):
+        yield text
+
+
+def q4_waits_while_the_text_ends_in_a_replacement(tokens):
+    waiting = b""
+    for token in tokens:
+        waiting += token
+        text = waiting.decode("utf-8", errors="replace").rstrip("\ufffd")
+        waiting = waiting[len(text.encode()) :]
+        if text:
+            yield text
+    if waiting:
+        yield "\ufffd"
+
+
+def q4_stops_at_an_empty_token(tokens):
+    yield from _decoded(iter(lambda: next(tokens, b""), b""))
+
+
+def q4_drops_a_byte_order_mark(tokens):
+    yield from _decoded(tokens, "utf-8-sig")
+
+
+def q4_takes_all_tokens_first(tokens):
+    yield from _decoded(list(tokens))
+
+
 # ------------------------------------------------------------------------------ q5: compression
 
 
@@ -311,6 +398,40 @@ def q5_distinct_tokens(tokenizer, texts):
     return sum(len(text.encode()) for text in texts) / len(set(ids))
 
 
+def q5_each_text_once(tokenizer, texts):
+    return sum(len(text.encode()) for text in set(texts)) / sum(
+        len(tokenizer.encode(text)) for text in set(texts)
+    )
+
+
+def q5_strips_blanks(tokenizer, texts):
+    texts = [text.strip() for text in texts]
+    return sum(len(t.encode()) for t in texts) / sum(len(tokenizer.encode(t)) for t in texts)
+
+
+def q5_skips_empty_texts(tokenizer, texts):
+    texts = [text for text in texts if text]
+    return sum(len(t.encode()) for t in texts) / sum(len(tokenizer.encode(t)) for t in texts)
+
+
+def q5_rounded(tokenizer, texts):
+    n_bytes = sum(len(text.encode()) for text in texts)
+    return round(n_bytes / sum(len(tokenizer.encode(text)) for text in texts), 2)
+
+
+def q5_empties_its_input(tokenizer, texts):
+    n_bytes, n_tokens = 0, 0
+    while texts:
+        text = texts.pop()
+        n_bytes, n_tokens = n_bytes + len(text.encode()), n_tokens + len(tokenizer.encode(text))
+    return n_bytes / n_tokens
+
+
+def q5_formatted(tokenizer, texts):
+    n_bytes = sum(len(text.encode()) for text in texts)
+    return f"{n_bytes / sum(len(tokenizer.encode(text)) for text in texts):.2f}"
+
+
 # ------------------------------------------------------------------------------ q6: digits
 
 
@@ -344,3 +465,23 @@ def q6_from_gpt2():
 
 def q6_a_blank_joins():
     return CL100K.replace(r"\p{N}{1,3}", r" ?\p{N}{1,3}(?=(?:\p{N}{3})*(?!\p{N}))")
+
+
+def q6_a_sign_joins():
+    return CL100K.replace(r"\p{N}{1,3}", r"-?\p{N}{1,3}(?=(?:\p{N}{3})*(?!\p{N}))")
+
+
+def q6_at_most_twelve_digits():
+    return CL100K.replace(r"\p{N}{1,3}", r"\p{N}{1,3}(?=(?:\p{N}{3}){0,3}(?!\p{N}))")
+
+
+def q6_leaves_the_last_group_out():
+    return CL100K.replace(r"\p{N}{1,3}", r"\p{N}{1,3}(?=(?:\p{N}{3})+(?!\p{N}))")
+
+
+def q6_takes_three_without_giving_back():
+    return CL100K.replace(r"\p{N}{1,3}", r"\p{N}{1,3}+(?=(?:\p{N}{3})*(?!\p{N}))")
+
+
+def q6_no_end_of_the_run():
+    return CL100K.replace(r"\p{N}{1,3}", r"\p{N}{1,3}(?=(?:\p{N}{3})*)")
