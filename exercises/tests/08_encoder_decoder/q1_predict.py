@@ -9,7 +9,9 @@ points = 3
 def test_decoder_inputs(decoder_inputs):
     import torch
     from minillm.models.encdec import shift_right
-    ids = [int(i) for i in decoder_inputs]
+    ids = torch.as_tensor(decoder_inputs)
+    assert ids.dtype == torch.long, 'ids are whole numbers: 7, not 7.0'
+    ids = ids.tolist()
     assert len(ids) == 6, f'the decoder reads as many tokens as it predicts, six, not {len(ids)}'
     assert ids[0] != 7, 'not shifted: position 0 would read the token that it must predict'
     assert ids[0] == 1, 'the first token read is the start token: nothing has been written yet'
@@ -21,6 +23,7 @@ def test_decoder_inputs(decoder_inputs):
 @test_case(points=None, hidden=False)
 def test_cross_shape(cross_shape):
     shape = tuple(cross_shape)
+    assert all((isinstance(axis, int) for axis in shape)), 'the lengths of axes are whole numbers: 3, not 3.0'
     assert len(shape) == 4, 'the weights have four axes: batch, heads, queries, keys'
     assert shape != (3, 8, 11, 6), 'the other way round: target tokens ask, source tokens are looked at'
     assert shape != (3, 8, 6, 6), "that is the decoder's self-attention; cross-attention looks at the source"

@@ -45,6 +45,14 @@ def q1_all_blocks():
     return _q1(cross_shape=(3, 48, 6, 11))
 
 
+def q1_ids_with_a_point():
+    return _q1(decoder_inputs=(1.0, 7.0, 5.0, 9.0, 2.0, 0.0))
+
+
+def q1_lengths_with_a_point():
+    return _q1(cross_shape=(3.0, 8.0, 6.0, 11.0))
+
+
 def q1_keys_for_every_token():
     return _q1(key_rows=220)
 
@@ -115,6 +123,77 @@ def q2_spread_part_detached(logits, targets, epsilon):
     return -((1 - epsilon) * right + epsilon * log_p.mean(-1).detach()).mean()
 
 
+def q2_torchs_own(logits, targets, epsilon):
+    return torch.nn.functional.cross_entropy(logits, targets, label_smoothing=epsilon)
+
+
+def q2_torchs_own_module(logits, targets, epsilon):
+    return torch.nn.CrossEntropyLoss(label_smoothing=epsilon)(logits, targets)
+
+
+def q2_log_of_softmax(logits, targets, epsilon):
+    keep = targets != -100
+    log_p = logits[keep].softmax(-1).log()
+    right = log_p.gather(1, targets[keep][:, None])[:, 0]
+    return -((1 - epsilon) * right + epsilon * log_p.mean(-1)).mean()
+
+
+def q2_kullback_leibler(logits, targets, epsilon):
+    log_p, _ = _picked(logits, targets)
+    q = torch.full_like(log_p, epsilon / log_p.shape[1])
+    q[range(len(q)), targets[targets != -100]] += 1 - epsilon
+    return (q * (q.clamp(min=1e-300).log() - log_p)).sum(-1).mean()
+
+
+def q2_target_gets_no_share(logits, targets, epsilon):
+    log_p, right = _picked(logits, targets)
+    others = (log_p.sum(-1) - right) / log_p.shape[1]
+    return -((1 - epsilon) * right + epsilon * others).mean()
+
+
+def q2_epsilon_kept(logits, targets, epsilon):
+    log_p, right = _picked(logits, targets)
+    return -(epsilon * right + (1 - epsilon) * log_p.mean(-1)).mean()
+
+
+def q2_leaves_out_token_0(logits, targets, epsilon):
+    log_p, right = _picked(logits, targets.where(targets != 0, -100))
+    return -((1 - epsilon) * right + epsilon * log_p.mean(-1)).mean()
+
+
+def q2_half_precision(logits, targets, epsilon):
+    log_p, right = _picked(logits.half(), targets)
+    return -((1 - epsilon) * right + epsilon * log_p.mean(-1)).mean()
+
+
+def q2_single_precision(logits, targets, epsilon):
+    log_p, right = _picked(logits.float(), targets)
+    return -((1 - epsilon) * right + epsilon * log_p.mean(-1)).mean()
+
+
+def q2_number_without_gradient(logits, targets, epsilon):
+    log_p, right = _picked(logits, targets)
+    return -((1 - epsilon) * right + epsilon * log_p.mean(-1)).mean().item()
+
+
+def q2_detached(logits, targets, epsilon):
+    log_p, right = _picked(logits.detach(), targets)
+    return -((1 - epsilon) * right + epsilon * log_p.mean(-1)).mean()
+
+
+def q2_writes_into_targets(logits, targets, epsilon):
+    keep = targets != -100
+    targets[~keep] = 0
+    log_p = logits.log_softmax(-1)
+    right = log_p.gather(1, targets[:, None])[:, 0]
+    return -((1 - epsilon) * right + epsilon * log_p.mean(-1))[keep].mean()
+
+
+def q2_in_bits(logits, targets, epsilon):
+    log_p, right = _picked(logits, targets)
+    return -((1 - epsilon) * right + epsilon * log_p.mean(-1)).mean() / math.log(2)
+
+
 # -------------------------------------------------------------------------------- q3: beam bug
 
 
@@ -160,6 +239,80 @@ def q3_greedy_whatever_the_width(log_probs, width, length, end):
 
 def q3_every_end_counts(log_probs, width, length, end):
     return _beam(log_probs, width, length, end, take=10**6)
+
+
+def _choosing(log_probs, width, length, end, finish, go_on, stop=False, cut=True, kind=tuple):
+    beams, finished = [((), 0.0)], []
+    for n in range(1, length + 1):
+        grown = [
+            ((*prefix, token), score + value)
+            for prefix, score in beams
+            for token, value in enumerate(log_probs(prefix))
+        ]
+        grown.sort(key=lambda item: -item[1])
+        finished += finish(grown, n)
+        beams = go_on(grown, finished)
+        if stop and len(finished) >= width:
+            break
+    finished.sort(key=lambda item: -item[1])
+    return [kind(sequence) for sequence, _ in (finished[:width] if cut else finished)]
+
+
+def _rules(width, length, end):
+    return {
+        "finish": lambda grown, n: [
+            i for i in grown[:width] if i[0][-1] == end or n == length
+        ],
+        "go_on": lambda grown, finished: [i for i in grown if i[0][-1] != end][:width],
+    }  # fmt: skip
+
+
+def q3_cuts_before_it_drops_the_ended(log_probs, width, length, end):
+    rules = _rules(width, length, end)
+    rules["go_on"] = lambda grown, finished: [i for i in grown[:width] if i[0][-1] != end]
+    return _choosing(log_probs, width, length, end, **rules)
+
+
+def q3_beam_shrinks_with_every_end(log_probs, width, length, end):
+    rules = _rules(width, length, end)
+    rules["go_on"] = lambda grown, finished: [i for i in grown if i[0][-1] != end][
+        : max(0, width - len(finished))
+    ]
+    return _choosing(log_probs, width, length, end, **rules)
+
+
+def q3_stops_when_width_are_finished(log_probs, width, length, end):
+    rules = _rules(width, length, end)
+    return _choosing(log_probs, width, length, end, **rules, stop=True)
+
+
+def q3_returns_all_finished(log_probs, width, length, end):
+    rules = _rules(width, length, end)
+    return _choosing(log_probs, width, length, end, **rules, cut=False)
+
+
+def q3_lists_for_tuples(log_probs, width, length, end):
+    rules = _rules(width, length, end)
+    return _choosing(log_probs, width, length, end, **rules, kind=list)
+
+
+def q3_twice_the_width_may_finish(log_probs, width, length, end):
+    rules = _rules(width, length, end)
+    rules["finish"] = lambda grown, n: [
+        i for i in grown[: 2 * width] if i[0][-1] == end or n == length
+    ]
+    return _choosing(log_probs, width, length, end, **rules)
+
+
+def q3_ended_ones_keep_a_place(log_probs, width, length, end):
+    beams = [((), 0.0)]
+    for _ in range(length):
+        grown = [b for b in beams if b[0][-1:] == (end,)]
+        for prefix, score in beams:
+            if prefix[-1:] != (end,):
+                grown += [((*prefix, i), score + v) for i, v in enumerate(log_probs(prefix))]
+        beams = sorted(grown, key=lambda item: -item[1])[:width]
+    return [sequence for sequence, _ in beams]
 
 
 # ------------------------------------------------------------------------------------ q4: BLEU
@@ -233,6 +386,57 @@ def q4_crashes_without_matches(hyps, refs):
     return 100 * bp * math.exp(sum(logs) / 4)
 
 
+def q4_lower_case(hyps, refs):
+    return _bleu([h.lower() for h in hyps], [r.lower() for r in refs])
+
+
+def q4_drops_periods(hyps, refs):
+    return _bleu([h.replace(".", "") for h in hyps], [r.replace(".", "") for r in refs])
+
+
+def q4_pairs_once(hyps, refs):
+    pairs = sorted(set(zip(hyps, refs, strict=True)))
+    return _bleu([h for h, _ in pairs], [r for _, r in pairs])
+
+
+def q4_library(hyps, refs):
+    from minillm.evaluation.overlap import bleu
+
+    return bleu(hyps, refs, tokenize="none", smoothing="none").score
+
+
+def q4_sacrebleu(hyps, refs):
+    import sacrebleu
+
+    options = {"tokenize": "none", "smooth_method": "none", "force": True}
+    return sacrebleu.corpus_bleu(hyps, [refs], **options).score
+
+
+def q4_rounded(hyps, refs):
+    return round(_bleu(hyps, refs), 2)
+
+
+def q4_recall(hyps, refs):
+    r, c = sum(len(x.split()) for x in refs), sum(len(x.split()) for x in hyps)
+    return _bleu(refs, hyps, bp=lambda *_: 1.0 if c >= r else math.exp(1 - r / c))
+
+
+def q4_penalty_for_each_sentence(hyps, refs):
+    pairs = list(zip(hyps, refs, strict=True))
+    short = sum(min(len(h.split()), len(r.split())) for h, r in pairs)
+    return _bleu(hyps, refs, bp=lambda c, r: math.exp(1 - r / short) if short else 0.0)
+
+
+def q4_empties_the_lists(hyps, refs):
+    mine, theirs = hyps[:], refs[:]
+    hyps.clear()
+    return _bleu(mine, theirs)
+
+
+def q4_one_long_text(hyps, refs):
+    return _bleu([" ".join(hyps)], [" ".join(refs)])
+
+
 # ---------------------------------------------------------------------------------- q5: greedy
 
 
@@ -293,3 +497,32 @@ def q5_keeps_the_end(*args):
 
 def q5_keeps_the_start(*args):
     return _write(*args, start=True)
+
+
+def q5_search_of_the_library(model, source, mask, start_id, eos_id, n):
+    from minillm.generation.search import translate
+
+    options = {"start_id": start_id, "eos_id": eos_id, "max_new_tokens": n}
+    return translate(model, source, source_mask=mask, **options)
+
+
+def q5_start_typed_in(model, source, mask, start_id, eos_id, n):
+    return _write(model, source, mask, 1, eos_id, n)
+
+
+def q5_writes_into_source(model, source, mask, start_id, eos_id, n):
+    source[~mask] = 1
+    return _write(model, source, mask, start_id, eos_id, n)
+
+
+def q5_all_must_end_in_one_step(model, source, mask, start_id, eos_id, n):
+    with torch.no_grad():
+        memory = model.remember(model.encode(source, source_mask=mask), source_mask=mask)
+        tokens = torch.full((len(source), 1), start_id)
+        for _ in range(n):
+            new = model.decode(tokens, memory)[:, -1].argmax(-1)
+            tokens = torch.cat([tokens, new[:, None]], dim=1)
+            if (new == eos_id).all():
+                break
+    rows = tokens[:, 1:].tolist()
+    return [row[: row.index(eos_id)] if eos_id in row else row for row in rows]
