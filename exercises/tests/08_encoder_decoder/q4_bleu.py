@@ -30,6 +30,24 @@ def test_clipping_and_brevity(corpus_bleu):
     assert abs(short - 100 * math.exp(1 - 8 / 5)) < 1e-06, f"the penalty is exp(1 - r/c) with c the hypotheses' length; expected 54.88, not {short:.2f}"
 
 @test_case(points=None, hidden=False)
+def test_corpus(corpus_bleu):
+    import random
+    from minillm.evaluation.overlap import bleu
+    for seed in range(25):
+        generator = random.Random(seed)
+        refs = [' '.join((generator.choice('abcdefg') for _ in range(generator.randint(5, 14)))) for _ in range(5)]
+        hyps = [' '.join((w for w in ref.split() if generator.random() < 0.85)) for ref in refs]
+        hyps[0], hyps[1] = (hyps[0] + ' a b c', hyps[1] + ' d e')
+        hyps, refs = ([*hyps, hyps[2], hyps[2]], [*refs, refs[2], refs[2]])
+        score = corpus_bleu(list(hyps), list(refs))
+        right = bleu(hyps, refs, tokenize='none', smoothing='none').score
+        each = [bleu([h], [r], tokenize='none', smoothing='none').score for h, r in zip(hyps, refs)]
+        once = bleu(hyps[:5], refs[:5], tokenize='none', smoothing='none').score
+        assert right == score or abs(score - once) > 1e-06, 'a pair that comes three times counts three times: no set of pairs'
+        assert right == score or abs(score - sum(each) / 7) > 1e-06, 'that is the mean of sentence scores: sum matches and lengths over all sentences before dividing'
+        assert abs(score - right) < 1e-06, f'corpus BLEU is {right:.4f}, not {score:.4f}: four orders, geometric mean, n-grams clipped within each sentence by their counts, one penalty from the lengths of the whole corpus'
+
+@test_case(points=None, hidden=False)
 def test_words_as_they_are(corpus_bleu):
     import sys
     from minillm.evaluation.overlap import bleu
@@ -50,22 +68,4 @@ def test_words_as_they_are(corpus_bleu):
     assert abs(score - right(str.lower)) > 1e-06, 'The and the are two tokens: do not change the case'
     assert abs(score - right(lambda text: text.replace('.', ''))) > 1e-06, 'a period that stands alone is a token: leave the text as it is'
     assert abs(score - right(str)) < 1e-06, f'the score is {right(str):.4f}, not {score:.4f}: tokens are what split() gives, unchanged'
-
-@test_case(points=None, hidden=False)
-def test_corpus(corpus_bleu):
-    import random
-    from minillm.evaluation.overlap import bleu
-    for seed in range(25):
-        generator = random.Random(seed)
-        refs = [' '.join((generator.choice('abcdefg') for _ in range(generator.randint(5, 14)))) for _ in range(5)]
-        hyps = [' '.join((w for w in ref.split() if generator.random() < 0.85)) for ref in refs]
-        hyps[0], hyps[1] = (hyps[0] + ' a b c', hyps[1] + ' d e')
-        hyps, refs = ([*hyps, hyps[2], hyps[2]], [*refs, refs[2], refs[2]])
-        score = corpus_bleu(hyps, refs)
-        right = bleu(hyps, refs, tokenize='none', smoothing='none').score
-        each = [bleu([h], [r], tokenize='none', smoothing='none').score for h, r in zip(hyps, refs)]
-        once = bleu(hyps[:5], refs[:5], tokenize='none', smoothing='none').score
-        assert right == score or abs(score - once) > 1e-06, 'a pair that comes three times counts three times: no set of pairs'
-        assert right == score or abs(score - sum(each) / 7) > 1e-06, 'that is the mean of sentence scores: sum matches and lengths over all sentences before dividing'
-        assert abs(score - right) < 1e-06, f'corpus BLEU is {right:.4f}, not {score:.4f}: four orders, geometric mean, n-grams clipped within each sentence by their counts, one penalty from the lengths of the whole corpus'
 

@@ -16,6 +16,7 @@ def test_without_smoothing(smoothed_loss):
     assert isinstance(loss, torch.Tensor), 'return a tensor, so that gradients can flow: no .item(), no float()'
     assert tuple(loss.shape) == (), 'return one number, the mean'
     assert loss.dtype == logits.dtype, f'logits are {logits.dtype}, the loss is {loss.dtype}: keep the precision'
+    assert loss.isfinite(), f'the loss is {float(loss)} where epsilon is 0: is there a log of q, 0 log 0? The loss needs log p alone'
     right = torch.nn.functional.cross_entropy(logits, targets).item()
     assert abs(float(loss) + right) > 1e-09, 'the sign is turned round: a loss is -log p'
     assert abs(float(loss) / right - 5) > 1e-09, 'that is the sum over the rows: take their mean'

@@ -21,21 +21,6 @@ def test_by_hand(best_sequences):
     assert wide == [(1, 2), (0, 0)], f'with two prefixes the best are (1, 2) with 0.36 and (0, 0) with 0.21, not {wide}'
 
 @test_case(points=None, hidden=False)
-def test_the_beam_keeps_its_width(best_sequences):
-    import math
-
-    def search(table, width):
-        found = best_sequences(lambda prefix: [math.log(p) for p in table.get(prefix, [0.3, 0.3, 0.4])], width, 3, 2)
-        return [tuple(sequence) for sequence in found]
-    found = search({(): [0.3, 0.25, 0.45], (0,): [0.4, 0.3, 0.3], (1,): [0.05, 0.9, 0.05], (1, 1): [0.98, 0.01, 0.01]}, 2)
-    assert len(found) <= 2, f'{len(found)} sequences from a beam of 2: return the likeliest `width` of the finished ones'
-    assert found == [(2,), (1, 1, 0)], f'(2,) ends in the first step, and *two* prefixes go on, (0,) and (1,): so (2,) with 0.45 and (1, 1, 0) with 0.22 are found, not {found}. Take those that have not ended out of *all* candidates, and of them the best `width`'
-    found = search({(): [0.4, 0.28, 0.32], (0,): [0.9, 0.02, 0.08], (1,): [0.1, 0.1, 0.8], (0, 0): [0.98, 0.01, 0.01]}, 2)
-    assert found == [(0, 0, 0), (2,)], f'two sequences have ended after two steps, but the live (0, 0) with 0.36 beats both and leads to (0, 0, 0) with 0.35; you return {found}: `width` finished ones are no reason to stop, nor to make the beam smaller'
-    found = search({(): [0.5, 0.1, 0.4], (0,): [0.7, 0.15, 0.15], (0, 0): [0.7, 0.15, 0.15]}, 1)
-    assert found == [(0, 0, 0)], f'with one prefix (2,) is only the second best of the first step: it is not finished, and (0, 0, 0) is found, not {found}; `finished` takes from the best `width`'
-
-@test_case(points=None, hidden=False)
 def test_nothing_after_the_end(best_sequences):
     import math
     import random
@@ -75,6 +60,21 @@ def test_brute_force(best_sequences):
         best = max(every, key=total)
         assert found[0] == best or abs(total(found[0]) - total(best)) < 1e-09, f'a beam that holds every prefix puts {found[0]} first, but {best} is likelier: is a sequence judged by all its tokens, or by the last one?'
         assert found == sorted(every, key=lambda sequence: -total(sequence)), 'the best first: sort by the sum over all tokens'
+
+@test_case(points=None, hidden=False)
+def test_the_beam_keeps_its_width(best_sequences):
+    import math
+
+    def search(table, width):
+        found = best_sequences(lambda prefix: [math.log(p) for p in table.get(prefix, [0.3, 0.3, 0.4])], width, 3, 2)
+        return [tuple(sequence) for sequence in found]
+    found = search({(): [0.3, 0.25, 0.45], (0,): [0.4, 0.3, 0.3], (1,): [0.05, 0.9, 0.05], (1, 1): [0.98, 0.01, 0.01]}, 2)
+    assert len(found) <= 2, f'{len(found)} sequences from a beam of 2: return the likeliest `width` of the finished ones'
+    assert found == [(2,), (1, 1, 0)], f'(2,) ends in the first step, and *two* prefixes go on, (0,) and (1,): so (2,) with 0.45 and (1, 1, 0) with 0.22 are found, not {found}. Take those that have not ended out of *all* candidates, and of them the best `width`'
+    found = search({(): [0.4, 0.28, 0.32], (0,): [0.9, 0.02, 0.08], (1,): [0.1, 0.1, 0.8], (0, 0): [0.98, 0.01, 0.01]}, 2)
+    assert found == [(0, 0, 0), (2,)], f'two sequences have ended after two steps, but the live (0, 0) with 0.36 beats both and leads to (0, 0, 0) with 0.35; you return {found}: `width` finished ones are no reason to stop, nor to make the beam smaller'
+    found = search({(): [0.5, 0.1, 0.4], (0,): [0.7, 0.15, 0.15], (0, 0): [0.7, 0.15, 0.15]}, 1)
+    assert found == [(0, 0, 0)], f'with one prefix (2,) is only the second best of the first step: it is not finished, and (0, 0, 0) is found, not {found}; `finished` takes from the best `width`'
 
 @test_case(points=None, hidden=True)
 def test_equals_the_library_at_small_widths(best_sequences):
