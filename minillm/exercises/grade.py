@@ -140,7 +140,8 @@ def settle(row: Row, suites: dict[str, Suite], said: list[dict], ended: sandbox.
         if mark:
             cases = suites[mark.question].cases
             earned = zip(cases, message["passed"], strict=True)
-            mark.points = sum((suites[mark.question].worth(c) for c, ok in earned if ok), 0.0)
+            worth = (suites[mark.question].worth(c) for c, ok in earned if ok)
+            mark.points = round(sum(worth, 0.0), 6)  # five fifths are one, in floats too
             mark.messages = [report.clean(text) for text in message["messages"]]
     if flags:
         row.status = (

@@ -12,6 +12,7 @@ from html.parser import HTMLParser
 import pytest
 
 from minillm.exercises import grade, report, sandbox
+from minillm.exercises.suites import Case, Suite
 
 SLUG = "77_tiny"
 TORCH = "78_torch"
@@ -410,6 +411,16 @@ def test_a_message_without_the_secret_counts_for_nothing():
 def test_a_set_that_does_not_exist_is_named(checks, tmp_path, capsys):
     assert grade.main([str(tmp_path), "--checks", str(checks), "--set", "98_none"]) == 2
     assert SLUG in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("points", "n"), [(4, 6), (4, 7), (3, 7), (1, 10), (5, 49)])
+def test_equal_shares_add_up_to_all_points(points, n):
+    """In floats six sixths of four points are a little less than four."""
+    suites = {"q1": Suite("q1", [Case() for _ in range(n)], points)}
+    row = grade.Row("someone", marks=[grade.Mark("q1", 0.0, points)])
+    said = [{"question": "q1", "passed": [True] * n, "messages": []}, {"end": True}]
+    grade.settle(row, suites, said, sandbox.Ended(b"", 0))
+    assert (row.status, row.marks[0].points) == ("graded", points)
 
 
 # ------------------------------------------------------------------------ the course's own sets
