@@ -413,7 +413,7 @@ def test_a_set_that_does_not_exist_is_named(checks, tmp_path, capsys):
     assert SLUG in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("points", "n"), [(4, 6), (4, 7), (3, 7), (1, 10), (5, 49)])
+@pytest.mark.parametrize(("points", "n"), [(4.0, 6), (4.0, 7), (3.0, 7), (1.0, 10), (5.0, 49)])
 def test_equal_shares_add_up_to_all_points(points, n):
     """In floats six sixths of four points are a little less than four."""
     suites = {"q1": Suite("q1", [Case() for _ in range(n)], points)}
