@@ -58,7 +58,7 @@ def timed(function: Callable[[], Tensor]) -> tuple[Tensor, float]:
 
 
 def main() -> None:
-    """Print, for each model, the tokens per second of each side, then the two ratios."""
+    """Print, for each model, the tokens per second of each side, then the ratios."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--prompt", type=int, default=64)
